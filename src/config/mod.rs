@@ -1,0 +1,138 @@
+//! The configuration: every option once, in the table below.
+//!
+//! The table gives the fields of [`Config`], the command line's flags, the `TIDEGATE_*` environment
+//! variables, the keys of the TOML file, what `tidegate config` prints and the reference in
+//! `docs/configuration.md`. Flags go before the environment, the environment before the file, the
+//! file before the defaults.
+//!
+//! Nothing here reads the environment, a file or the clock: [`crate::cli`] hands their contents in.
+
+mod layers;
+mod option;
+mod print;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::logging::Filter;
+use option::{Form::Choice, Form::List, Form::Text, GIB, KIB, MIB, bytes, count, millis, options};
+use option::{Preset::Derived, Preset::Is};
+
+pub use layers::{
+    Given, Host, Origin, Resolved, Setting, UsageError, env_layer, file_layer, resolve,
+};
+pub(crate) use layers::{nearest, printable, quote};
+pub use option::{Form, Opt, Preset, Unit};
+pub use print::reference;
+pub use value::{Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Store};
+
+/// The largest number that fields of the Kafka protocol of type INT32 can say.
+const I32_MAX: u64 = i32::MAX as u64;
+/// The largest number that fields of the Kafka protocol of type INT64 can say.
+const I64_MAX: u64 = i64::MAX as u64;
+const HOUR_MS: u64 = 3_600_000;
+const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
+
+options! {
+    "Addresses" {
+        /// Address to listen on for Kafka clients; IPv4, IPv6 or a name; port 0 takes a free one.
+        listen: Vec<HostPort> = Is("127.0.0.1:9092"), List("ADDR");
+        /// Address that clients are told to connect to; without a port: the port listened on.
+        advertise: Advertise = Derived("from listen", value::advertise_from_listen), Text("HOST[:PORT]");
+        /// Broker id that clients see (Kafka broker.id).
+        broker_id: i32 = Is("1"), count(0, I32_MAX);
+        /// Cluster id that clients see.
+        cluster_id: Option<String> = Derived("generated at the first start, then kept", |_, _| String::new()), Text("ID");
+    }
+
+    "Storage" {
+        /// Directory of topics and catalog; made if it does not exist.
+        data_dir: PathBuf = Is("./data"), Text("DIR");
+        /// Where partitions are stored.
+        store: Store = Is("local"), Choice(Store::NAMES);
+        /// What acks=all waits for: data synced to the disk, or handed to the operating system.
+        flush: Flush = Is("durable"), Choice(Flush::NAMES);
+        /// Size at which a partition begins a new segment file (Kafka log.segment.bytes).
+        log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX);
+        /// Bytes taken but not yet stored, per shard; beyond it producers wait.
+        max_uncommitted_bytes: usize = Is("256MiB"), bytes(MIB, 64 * GIB);
+        /// Bytes of the newest records kept in memory for consumers, per shard.
+        tail_memory: usize = Is("256MiB"), bytes(MIB, 1024 * GIB);
+    }
+
+    "Shards" {
+        /// Shards, each a thread with partitions, groups and connections of its own.
+        shards: usize = Derived("one per CPU", |host, _| host.cpus.to_string()), count(1, 1024);
+        /// Whether each shard is bound to a CPU; auto binds where every shard has one to itself.
+        pin: Pin = Is("auto"), Choice(Pin::NAMES);
+        /// Time that a stop waits for requests and commits under way.
+        shutdown_timeout as "shutdown_timeout_ms": Duration = Is("30s"), millis(0, HOUR_MS);
+    }
+
+    "Topics and records" {
+        /// Partitions of a topic that is made without a count (Kafka num.partitions).
+        num_partitions: i32 = Is("1"), count(1, 10_000);
+        /// Whether a topic is made when a client first names it (Kafka auto.create.topics.enable).
+        auto_create_topics_enable: bool = Is("true"), Choice(&["true", "false"]);
+        /// Largest record batch taken from a producer (Kafka message.max.bytes).
+        message_max_bytes: usize = Is("1048588"), bytes(KIB, I32_MAX);
+        /// Whether producers' batches are checked record by record, or by header and checksum only.
+        record_validation: RecordValidation = Is("full"), Choice(RecordValidation::NAMES);
+        /// Largest size of one compressed batch once inflated; larger ones are refused.
+        max_inflated_bytes: usize = Is("128MiB"), bytes(MIB, 4 * GIB);
+        /// How far a record's timestamp may lie in the past (Kafka log.message.timestamp.before.max.ms).
+        message_timestamp_before_max as "message_timestamp_before_max_ms": Duration = Is("9223372036854775807"), millis(0, I64_MAX);
+        /// How far a record's timestamp may lie in the future (Kafka log.message.timestamp.after.max.ms).
+        message_timestamp_after_max as "message_timestamp_after_max_ms": Duration = Is("3600000"), millis(0, I64_MAX);
+        /// Time after which an idle idempotent producer is forgotten (Kafka producer.id.expiration.ms).
+        producer_id_expiration as "producer_id_expiration_ms": Duration = Is("86400000"), millis(1, I32_MAX);
+    }
+
+    "Limits of clients" {
+        /// Connections at a time (Kafka max.connections).
+        max_connections: usize = Is("10000"), count(1, 1_000_000);
+        /// Connections at a time from one address (Kafka max.connections.per.ip).
+        max_connections_per_ip: usize = Is("10000"), count(1, 1_000_000);
+        /// Time after which an idle connection is closed (Kafka connections.max.idle.ms).
+        connections_max_idle as "connections_max_idle_ms": Duration = Is("600000"), millis(100, YEAR_MS);
+        /// Largest request (Kafka socket.request.max.bytes).
+        socket_request_max_bytes: usize = Is("104857600"), bytes(16 * KIB, I32_MAX);
+        /// Requests read but not yet answered on one connection; beyond it reading pauses.
+        queued_max_requests: usize = Is("64"), count(1, 10_000);
+        /// Bytes of requests read but not yet answered on one connection; beyond it reading pauses.
+        connection_max_inflight_bytes: usize = Is("32MiB"), bytes(16 * KIB, 16 * GIB);
+        /// Largest answer to one Fetch, whatever the client asks for (Kafka fetch.max.bytes).
+        fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX);
+    }
+
+    "Logging" {
+        /// Level (error, warn, info, debug, trace, off), or directives such as info,tidegate::api=debug.
+        log: Filter = Is("info"), Text("LEVEL");
+        /// Form of the log on standard error.
+        log_format: LogFormat = Is("text"), Choice(LogFormat::NAMES);
+    }
+}
+
+impl Config {
+    /// Pairs where the first must not exceed the second: a record batch that is allowed has to fit
+    /// into what carries it.
+    fn ordered(&self) -> [[(&'static Opt, usize); 2]; 2] {
+        let batch = (&table::message_max_bytes, self.message_max_bytes);
+        [
+            [
+                batch,
+                (
+                    &table::socket_request_max_bytes,
+                    self.socket_request_max_bytes,
+                ),
+            ],
+            [
+                batch,
+                (&table::max_uncommitted_bytes, self.max_uncommitted_bytes),
+            ],
+        ]
+    }
+}
