@@ -1,0 +1,7 @@
+//! TCP on a shard.
+
+mod listener;
+mod stream;
+
+pub use listener::Listener;
+pub use stream::Stream;

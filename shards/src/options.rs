@@ -1,0 +1,92 @@
+//! How a runtime is set up.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether each shard's thread stays on one CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pin {
+    /// Yes: the shard's CPU is the one at its index in the process's affinity mask.
+    On,
+    /// No: the kernel moves the threads as it likes.
+    Off,
+    /// The runtime decides, see [`Pin::decide`].
+    #[default]
+    Auto,
+}
+
+impl Pin {
+    /// Whether to pin `shards` threads to `cpus` CPUs.
+    pub(crate) fn decide(self, shards: usize, cpus: usize) -> bool {
+        match self {
+            Pin::On => true,
+            Pin::Off => false,
+            Pin::Auto => cpus >= 4 && shards <= cpus,
+        }
+    }
+}
+
+/// How to set up a runtime.
+#[derive(Clone)]
+pub struct Options {
+    /// Number of shards. `None`: one for each CPU in the process's affinity mask.
+    pub shards: Option<NonZeroUsize>,
+    /// Whether the shards' threads stay on their CPUs.
+    pub pin: Pin,
+    /// Begins the names of all threads. The kernel shows 15 bytes of a name: up to 8 here fit well.
+    pub name: &'static str,
+    /// Messages that a shard's mailbox holds. Its memory is allocated at the start: this times the
+    /// size of a request or reply.
+    pub mailbox_capacity: usize,
+    /// Most threads for blocking work, for each shard. They start when they are needed.
+    pub blocking_threads: usize,
+    /// How long a graceful stop may take, before [`Runtime::wait`](crate::Runtime::wait) gives up.
+    pub stop_timeout: Duration,
+    /// Stop on SIGTERM and SIGINT: gracefully on the first signal, at once on the second, then with
+    /// exit code 128 + the signal's number. See [`block_signals`](crate::block_signals).
+    pub signals: bool,
+    /// Called about once a second by the watchdog, as long as all shards make progress. For a
+    /// service manager's watchdog.
+    pub on_alive: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// How long an idle shard waits for sockets, timers and messages by itself, before it sleeps in
+    /// glommio: the former costs one system call for each sleep, the latter about 10.
+    #[doc(hidden)]
+    pub linger: Duration,
+    /// After this long a running task makes glommio look at its I/O. Short times make its hang likely
+    /// (see the crate's documentation): tests of the watchdog alone have a reason to change it.
+    #[doc(hidden)]
+    pub preempt_timer: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            pin: Pin::Auto,
+            name: "shard",
+            mailbox_capacity: 4096,
+            blocking_threads: 4,
+            stop_timeout: Duration::from_secs(30),
+            signals: false,
+            on_alive: None,
+            linger: Duration::from_millis(20),
+            preempt_timer: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("shards", &self.shards)
+            .field("pin", &self.pin)
+            .field("name", &self.name)
+            .field("mailbox_capacity", &self.mailbox_capacity)
+            .field("blocking_threads", &self.blocking_threads)
+            .field("stop_timeout", &self.stop_timeout)
+            .field("signals", &self.signals)
+            .finish_non_exhaustive()
+    }
+}
