@@ -1,0 +1,205 @@
+//! The catalog's one writer, on shard 0.
+//!
+//! Changes are made one after the other: durable first, then sent to all shards, and answered when
+//! every shard has the new snapshot.
+
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use shards::ReplyTo;
+use shards::local::Notify;
+
+use super::{Catalog, CatalogLog, Topic};
+use crate::gateway::{Reply, Request, Shard};
+use crate::partition::owner::Partitions;
+use crate::wire::Uuid;
+
+/// Producer ids are handed to shards in blocks of this size; Kafka's controller does the same.
+const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// Most [`changes_of`] all topics of a client's request; Kafka's controller has the same limit.
+pub const CHANGES_MAX: usize = 10_000;
+
+/// What creating a topic comes to: one for it, its partitions and its configs each.
+pub fn changes_of(topic: &Topic) -> usize {
+    1 + topic.partitions as usize + topic.configs.len()
+}
+
+/// A change asked of shard 0.
+#[derive(Debug)]
+pub enum Change {
+    CreateTopics(Vec<Topic>),
+    DeleteTopics(Vec<Uuid>),
+    TakeProducerIds,
+}
+
+/// What became of it, in the order asked.
+#[derive(Debug)]
+pub enum Changed {
+    Topics(Vec<Result<(), ChangeError>>),
+    ProducerIds(Result<Range<i64>, ChangeError>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error("the topic exists")]
+    Exists,
+    /// Names that differ in `.` and `_` only would share their metrics' names.
+    #[error("the topic collides with {0}")]
+    Collides(String),
+    #[error("the topic does not exist")]
+    Unknown,
+    #[error("the change could not be stored")]
+    NotStored,
+}
+
+pub struct CatalogKeeper {
+    shard: Shard,
+    /// Of this shard: it removes the files of deleted topics.
+    partitions: Rc<Partitions>,
+    /// Taken off the shard to be written; one change is under way at a time.
+    log: Arc<Mutex<CatalogLog>>,
+    catalog: RefCell<Arc<Catalog>>,
+    waiting: RefCell<VecDeque<(Change, ReplyTo<Reply>)>>,
+    work: Notify,
+}
+
+impl CatalogKeeper {
+    pub fn new(shard: Shard, partitions: Rc<Partitions>, log: CatalogLog) -> Rc<Self> {
+        Rc::new(CatalogKeeper {
+            shard,
+            partitions,
+            catalog: RefCell::new(log.catalog().clone()),
+            log: Arc::new(Mutex::new(log)),
+            waiting: RefCell::default(),
+            work: Notify::new(),
+        })
+    }
+
+    pub fn start(self: &Rc<Self>) {
+        let this = self.clone();
+        self.shard.spawn(async move {
+            loop {
+                let next = this.waiting.borrow_mut().pop_front();
+                match next {
+                    Some((change, reply)) => reply.send(Reply::Changed(this.make(change).await)),
+                    None => this.work.notified().await,
+                }
+            }
+        });
+    }
+
+    pub fn change(&self, change: Change, reply: ReplyTo<Reply>) {
+        self.waiting.borrow_mut().push_back((change, reply));
+        self.work.notify_waiters();
+    }
+
+    async fn make(self: &Rc<Self>, change: Change) -> Changed {
+        match change {
+            Change::CreateTopics(topics) => Changed::Topics(self.create(topics).await),
+            Change::DeleteTopics(ids) => Changed::Topics(self.delete(ids).await),
+            Change::TakeProducerIds => {
+                let taken = self
+                    .write(|log| log.take_producer_ids(PRODUCER_ID_BLOCK))
+                    .await;
+                Changed::ProducerIds(taken.ok_or(ChangeError::NotStored))
+            }
+        }
+    }
+
+    async fn create(self: &Rc<Self>, topics: Vec<Topic>) -> Vec<Result<(), ChangeError>> {
+        let catalog = self.catalog.borrow().clone();
+        let mut names = HashSet::new();
+        let check = |topic: &Topic| match names.insert(topic.name.clone()) {
+            true => catalog.check_free(&topic.name),
+            false => Err(ChangeError::Exists),
+        };
+        let mut results: Vec<_> = topics.iter().map(check).collect();
+        let good = topics
+            .into_iter()
+            .zip(&results)
+            .filter(|(_, r)| r.is_ok())
+            .map(|(t, _)| t);
+        let good: Vec<_> = good.collect();
+        if !good.is_empty() && !self.publish(move |log| log.change_topics(&good, &[])).await {
+            refuse(&mut results);
+        }
+        results
+    }
+
+    async fn delete(self: &Rc<Self>, ids: Vec<Uuid>) -> Vec<Result<(), ChangeError>> {
+        let catalog = self.catalog.borrow().clone();
+        let known = |id: &Uuid| catalog.by_id(id).map(|_| ()).ok_or(ChangeError::Unknown);
+        let mut results: Vec<_> = ids.iter().map(known).collect();
+        let good: Vec<_> = ids
+            .into_iter()
+            .filter(|id| catalog.by_id(id).is_some())
+            .collect();
+        let gone = good.clone();
+        if good.is_empty() {
+            return results;
+        }
+        if !self.publish(move |log| log.change_topics(&[], &good)).await {
+            refuse(&mut results);
+            return results;
+        }
+        for topic in gone {
+            let partitions = self.partitions.clone();
+            self.shard
+                .spawn(async move { partitions.remove_topic(topic).await });
+        }
+        results
+    }
+
+    /// Makes a change durable, then visible on every shard. False if it could not be stored.
+    async fn publish(
+        &self,
+        change: impl FnOnce(&mut CatalogLog) -> io::Result<Arc<Catalog>> + Send + 'static,
+    ) -> bool {
+        let Some(catalog) = self.write(change).await else {
+            return false;
+        };
+        self.catalog.replace(catalog.clone());
+        let calls: Vec<_> = (0..self.shard.count())
+            .map(|shard| {
+                self.shard
+                    .call(shard, Request::TakeCatalog(catalog.clone()))
+            })
+            .collect();
+        for call in calls {
+            if let Err(error) = call.await {
+                tracing::error!(%error, "a shard did not take the new catalog");
+            }
+        }
+        true
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut CatalogLog) -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let log = self.log.clone();
+        let run = move || change(&mut log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        match self.shard.blocking(run).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot write the catalog; the change is refused: is the disk full?");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "a change of the catalog ended in a panic");
+                None
+            }
+        }
+    }
+}
+
+fn refuse(results: &mut [Result<(), ChangeError>]) {
+    for result in results.iter_mut().filter(|r| r.is_ok()) {
+        *result = Err(ChangeError::NotStored);
+    }
+}

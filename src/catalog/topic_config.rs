@@ -1,0 +1,552 @@
+//! Topic configs: one table of those that can be set, and what they come to.
+//!
+//! A topic keeps the values that were given for it, as text. [`TopicConfig`] is what these and the
+//! broker's defaults come to; it is made once, when a topic enters the catalog, for those who need
+//! it with every request.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use crate::config::Config;
+use crate::record::batch::TimestampType;
+
+/// What a topic's configs and the broker's defaults come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// `max.message.bytes`: of one record batch.
+    pub max_message_bytes: usize,
+    /// `message.timestamp.type`
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`
+    pub timestamp_after_max_ms: i64,
+    /// `segment.bytes`
+    pub segment_bytes: u64,
+}
+
+/// Kafka's defaults.
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            segment_bytes: 1 << 30,
+        }
+    }
+}
+
+/// The broker's defaults, for a topic that sets nothing.
+impl From<&Config> for TopicConfig {
+    fn from(config: &Config) -> Self {
+        let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            max_message_bytes: config.message_max_bytes,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: millis(config.message_timestamp_before_max),
+            timestamp_after_max_ms: millis(config.message_timestamp_after_max),
+            segment_bytes: config.log_segment_bytes,
+        }
+    }
+}
+
+/// One topic config: a row of the table.
+pub struct Row {
+    pub name: &'static str,
+    pub kind: ConfigType,
+    /// What it is for, in one line.
+    pub doc: &'static str,
+    /// Checks a value and takes it.
+    set: fn(&mut TopicConfig, &Given<'_>) -> Result<(), ConfigError>,
+    /// The value as text that `set` takes.
+    get: fn(&TopicConfig) -> String,
+}
+
+/// A config's type, as DescribeConfigs numbers them (KIP-226, KIP-569).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i8)]
+pub enum ConfigType {
+    String = 2,
+    Int = 3,
+    Long = 5,
+    List = 7,
+}
+
+/// Where a config's value comes from, as DescribeConfigs and CreateTopics number them (KIP-226).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i8)]
+pub enum ConfigSource {
+    Topic = 1,
+    StaticBroker = 4,
+    Default = 5,
+}
+
+/// Configs that can be set, by name.
+pub const TABLE: &[Row] = &[
+    Row {
+        name: "cleanup.policy",
+        kind: ConfigType::List,
+        doc: "What becomes of old records.",
+        set: |_, given| {
+            given.list_of(&["compact", "delete"])?;
+            given.only("delete")
+        },
+        get: |_| "delete".to_owned(),
+    },
+    Row {
+        name: "compression.type",
+        kind: ConfigType::String,
+        doc: "How batches are compressed in the log; producer leaves them as they come.",
+        set: |_, given| {
+            given.one_of(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])?;
+            given.only("producer")
+        },
+        get: |_| "producer".to_owned(),
+    },
+    Row {
+        name: "max.message.bytes",
+        kind: ConfigType::Int,
+        doc: "Largest record batch that is taken, in bytes as it is sent.",
+        set: |config, given| {
+            config.max_message_bytes = given.int(0)? as usize;
+            Ok(())
+        },
+        get: |config| config.max_message_bytes.to_string(),
+    },
+    Row {
+        name: "message.timestamp.after.max.ms",
+        kind: ConfigType::Long,
+        doc: "How far a record's timestamp may lie in the future, with CreateTime.",
+        set: |config, given| {
+            config.timestamp_after_max_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.timestamp_after_max_ms.to_string(),
+    },
+    Row {
+        name: "message.timestamp.before.max.ms",
+        kind: ConfigType::Long,
+        doc: "How far a record's timestamp may lie in the past, with CreateTime.",
+        set: |config, given| {
+            config.timestamp_before_max_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.timestamp_before_max_ms.to_string(),
+    },
+    Row {
+        name: "message.timestamp.type",
+        kind: ConfigType::String,
+        doc: "Whether a record's timestamp is when it was made or when it was appended.",
+        set: |config, given| {
+            config.timestamp_type = match given.one_of(&["CreateTime", "LogAppendTime"])? {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            };
+            Ok(())
+        },
+        get: |config| match config.timestamp_type {
+            TimestampType::CreateTime => "CreateTime".to_owned(),
+            TimestampType::LogAppendTime => "LogAppendTime".to_owned(),
+        },
+    },
+    Row {
+        name: "segment.bytes",
+        kind: ConfigType::Int,
+        doc: "Size at which a partition begins a new segment file.",
+        set: |config, given| {
+            config.segment_bytes = given.int(1 << 20)? as u64;
+            Ok(())
+        },
+        get: |config| config.segment_bytes.to_string(),
+    },
+];
+
+/// Topic configs that Kafka has and that would have no effect here.
+const NOT_SUPPORTED: &[&str] = &[
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "index.interval.bytes",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "retention.bytes",
+    "retention.ms",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+];
+
+/// Why configs are refused: INVALID_CONFIG. The texts are Kafka's, but for what is not supported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("Null value not supported for topic configs: {0}")]
+    Null(String),
+    #[error("Unknown topic config name: {0}")]
+    UnknownName(String),
+    #[error("The topic config {0} is not supported yet")]
+    NotSupported(String),
+    #[error("Invalid value {value} for configuration {name}: {reason}")]
+    InvalidValue {
+        name: &'static str,
+        value: String,
+        reason: String,
+    },
+    #[error("Configuration '{0}' values must not be empty.")]
+    EmptyElement(&'static str),
+}
+
+impl TopicConfig {
+    /// Takes one config's value.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let row = row(name)?;
+        (row.set)(
+            self,
+            &Given {
+                name: row.name,
+                value,
+            },
+        )
+    }
+}
+
+/// Checks the configs that a client gives for a topic: the values to keep, and what they come to with
+/// the broker's `defaults`. Of a config given twice the last value counts.
+pub fn check<'a>(
+    defaults: TopicConfig,
+    given: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) -> Result<(BTreeMap<String, String>, TopicConfig), ConfigError> {
+    let mut values = BTreeMap::new();
+    let mut nulls = Vec::new();
+    for (name, value) in given {
+        match value {
+            Some(value) => drop(values.insert(name.to_owned(), value.to_owned())),
+            None => nulls.push(name),
+        }
+    }
+    if !nulls.is_empty() {
+        return Err(ConfigError::Null(nulls.join(",")));
+    }
+    // A wrong name is said before a wrong value, as Kafka does.
+    values.keys().try_for_each(|name| row(name).map(drop))?;
+    let mut config = defaults;
+    values
+        .iter()
+        .try_for_each(|(name, value)| config.set(name, value))?;
+    Ok((values, config))
+}
+
+/// A config's value as a topic has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    pub name: &'static str,
+    pub value: String,
+    pub source: ConfigSource,
+}
+
+/// All configs of a topic that sets `values`, by name.
+pub fn effective(
+    values: &BTreeMap<String, String>,
+    defaults: TopicConfig,
+) -> impl Iterator<Item = Effective> {
+    TABLE.iter().map(move |row| {
+        let default = (row.get)(&defaults);
+        let (value, source) = match values.get(row.name) {
+            Some(value) => (value.clone(), ConfigSource::Topic),
+            None if default == (row.get)(&TopicConfig::default()) => {
+                (default, ConfigSource::Default)
+            }
+            None => (default, ConfigSource::StaticBroker),
+        };
+        Effective {
+            name: row.name,
+            value,
+            source,
+        }
+    })
+}
+
+fn row(name: &str) -> Result<&'static Row, ConfigError> {
+    match TABLE.iter().find(|row| row.name == name) {
+        Some(row) => Ok(row),
+        None if NOT_SUPPORTED.contains(&name) => Err(ConfigError::NotSupported(name.to_owned())),
+        None => Err(ConfigError::UnknownName(name.to_owned())),
+    }
+}
+
+/// A value as a client gave it, to be read as what its config takes.
+struct Given<'a> {
+    name: &'static str,
+    value: &'a str,
+}
+
+impl<'a> Given<'a> {
+    fn invalid(&self, value: &str, reason: String) -> ConfigError {
+        ConfigError::InvalidValue {
+            name: self.name,
+            value: value.to_owned(),
+            reason,
+        }
+    }
+
+    /// Without the characters around it that Java's `trim` takes away.
+    fn trimmed(&self) -> &'a str {
+        self.value.trim_matches(|c| c <= ' ')
+    }
+
+    fn int(&self, min: i32) -> Result<i32, ConfigError> {
+        self.number("INT", min)
+    }
+
+    fn long(&self, min: i64) -> Result<i64, ConfigError> {
+        self.number("LONG", min)
+    }
+
+    fn number<T: FromStr + Ord + ToString>(&self, kind: &str, min: T) -> Result<T, ConfigError> {
+        let number = self.trimmed().parse::<T>();
+        let number =
+            number.map_err(|_| self.invalid(self.value, format!("Not a number of type {kind}")))?;
+        if number < min {
+            let reason = format!("Value must be at least {}", min.to_string());
+            return Err(self.invalid(&number.to_string(), reason));
+        }
+        Ok(number)
+    }
+
+    fn one_of(&self, words: &[&str]) -> Result<&'a str, ConfigError> {
+        let word = self.trimmed();
+        self.check_word(word, words)?;
+        Ok(word)
+    }
+
+    /// No word at all is a list too.
+    fn list_of(&self, words: &[&str]) -> Result<(), ConfigError> {
+        if self.trimmed().is_empty() {
+            return Ok(());
+        }
+        let elements = || self.trimmed().split(',').map(str::trim);
+        if elements().any(str::is_empty) {
+            return Err(ConfigError::EmptyElement(self.name));
+        }
+        elements().try_for_each(|word| self.check_word(word, words))
+    }
+
+    fn check_word(&self, word: &str, words: &[&str]) -> Result<(), ConfigError> {
+        if words.contains(&word) {
+            return Ok(());
+        }
+        Err(self.invalid(word, format!("String must be one of: {}", words.join(", "))))
+    }
+
+    /// Of what Kafka takes, only `word` is supported.
+    fn only(&self, word: &str) -> Result<(), ConfigError> {
+        if self
+            .trimmed()
+            .split(',')
+            .all(|element| element.trim() == word)
+        {
+            return Ok(());
+        }
+        Err(self.invalid(self.value, format!("Not supported yet, only {word} is")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str, value: &str) -> String {
+        let given = [(name, Some(value))].into_iter();
+        check(TopicConfig::default(), given)
+            .expect_err(name)
+            .to_string()
+    }
+
+    fn taken(name: &str, value: &str) -> TopicConfig {
+        let given = [(name, Some(value))].into_iter();
+        let (values, config) = check(TopicConfig::default(), given).expect(name);
+        assert_eq!(values[name], value, "the value is kept as it was given");
+        config
+    }
+
+    #[test]
+    fn values_are_taken_as_kafka_reads_them() {
+        assert_eq!(taken("segment.bytes", " 1048576 ").segment_bytes, 1 << 20);
+        assert_eq!(taken("segment.bytes", "+1048576").segment_bytes, 1 << 20);
+        assert_eq!(taken("max.message.bytes", "0").max_message_bytes, 0);
+        let log_append_time = taken("message.timestamp.type", " LogAppendTime");
+        assert_eq!(log_append_time.timestamp_type, TimestampType::LogAppendTime);
+        assert_eq!(
+            taken("message.timestamp.after.max.ms", "7").timestamp_after_max_ms,
+            7
+        );
+        assert_eq!(
+            taken("message.timestamp.before.max.ms", "8").timestamp_before_max_ms,
+            8
+        );
+        for same in ["delete", " delete ", "delete , delete"] {
+            assert_eq!(taken("cleanup.policy", same), TopicConfig::default());
+        }
+        assert_eq!(
+            taken("compression.type", " producer "),
+            TopicConfig::default()
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_refused_in_kafkas_words() {
+        let policies = "String must be one of: compact, delete";
+        let codecs = "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer";
+        let types = "String must be one of: CreateTime, LogAppendTime";
+        let long_max_plus_1 = "9223372036854775808";
+        for (name, value, said, reason) in [
+            ("cleanup.policy", "foo", "foo", policies),
+            ("cleanup.policy", "compact,foo", "foo", policies),
+            ("cleanup.policy", "Delete", "Delete", policies),
+            ("compression.type", "brotli", "brotli", codecs),
+            ("compression.type", "PRODUCER", "PRODUCER", codecs),
+            ("max.message.bytes", "-1", "-1", "Value must be at least 0"),
+            (
+                "max.message.bytes",
+                "3000000000",
+                "3000000000",
+                "Not a number of type INT",
+            ),
+            ("message.timestamp.type", "X", "X", types),
+            ("message.timestamp.type", "", "", types),
+            (
+                "message.timestamp.before.max.ms",
+                "-1",
+                "-1",
+                "Value must be at least 0",
+            ),
+            (
+                "message.timestamp.before.max.ms",
+                "0x10",
+                "0x10",
+                "Not a number of type LONG",
+            ),
+            (
+                "message.timestamp.after.max.ms",
+                long_max_plus_1,
+                long_max_plus_1,
+                "Not a number of type LONG",
+            ),
+            (
+                "segment.bytes",
+                "1048575",
+                "1048575",
+                "Value must be at least 1048576",
+            ),
+            ("segment.bytes", "1e7", "1e7", "Not a number of type INT"),
+            ("segment.bytes", "", "", "Not a number of type INT"),
+        ] {
+            let text = format!("Invalid value {said} for configuration {name}: {reason}");
+            assert_eq!(refusal(name, value), text);
+        }
+        let empty = "Configuration 'cleanup.policy' values must not be empty.";
+        assert_eq!(refusal("cleanup.policy", "delete,"), empty);
+        assert_eq!(refusal("cleanup.policy", ","), empty);
+    }
+
+    #[test]
+    fn names_are_checked_before_values_and_nulls_before_names() {
+        let check = |given: &[(&'static str, Option<&'static str>)]| {
+            super::check(TopicConfig::default(), given.iter().copied())
+                .expect_err("refused")
+                .to_string()
+        };
+        let bad_value = ("segment.bytes", Some("x"));
+        let bad_name = ("nope", Some("1"));
+        assert_eq!(
+            check(&[bad_value, bad_name]),
+            "Unknown topic config name: nope"
+        );
+        assert_eq!(check(&[("", Some("x"))]), "Unknown topic config name: ");
+        let nulls = [bad_name, ("retention.ms", None), ("segment.ms", None)];
+        assert_eq!(
+            check(&nulls),
+            "Null value not supported for topic configs: retention.ms,segment.ms"
+        );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_refused_and_not_ignored() {
+        assert_eq!(
+            refusal("retention.ms", "1000"),
+            "The topic config retention.ms is not supported yet"
+        );
+        for (name, value, only) in [
+            ("cleanup.policy", "compact", "delete"),
+            ("cleanup.policy", "compact,delete", "delete"),
+            ("cleanup.policy", "", "delete"),
+            ("compression.type", "gzip", "producer"),
+        ] {
+            let text = format!(
+                "Invalid value {value} for configuration {name}: Not supported yet, only {only} is"
+            );
+            assert_eq!(refusal(name, value), text);
+        }
+    }
+
+    #[test]
+    fn of_a_config_given_twice_the_last_counts() {
+        let given = [
+            ("segment.bytes", Some("x")),
+            ("segment.bytes", Some("2097152")),
+        ];
+        let (values, config) = check(TopicConfig::default(), given.into_iter()).expect("valid");
+        assert_eq!((values.len(), config.segment_bytes), (1, 2 << 20));
+    }
+
+    #[test]
+    fn effective_configs_say_where_they_come_from() {
+        let defaults = TopicConfig {
+            max_message_bytes: 5,
+            ..TopicConfig::default()
+        };
+        let values = BTreeMap::from([("segment.bytes".to_owned(), " 1048576".to_owned())]);
+        let all: Vec<_> = effective(&values, defaults).collect();
+        assert!(all.is_sorted_by(|a, b| a.name < b.name));
+        let of = |name| {
+            let found = all.iter().find(|e| e.name == name).expect(name);
+            (found.value.as_str(), found.source)
+        };
+        assert_eq!(of("segment.bytes"), (" 1048576", ConfigSource::Topic));
+        assert_eq!(of("max.message.bytes"), ("5", ConfigSource::StaticBroker));
+        assert_eq!(
+            of("message.timestamp.type"),
+            ("CreateTime", ConfigSource::Default)
+        );
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_can_be_set() {
+        for row in TABLE {
+            let mut config = TopicConfig {
+                segment_bytes: 0,
+                ..TopicConfig::default()
+            };
+            let text = (row.get)(&TopicConfig::default());
+            config.set(row.name, &text).expect(row.name);
+            assert_eq!((row.get)(&config), text);
+            assert!(!NOT_SUPPORTED.contains(&row.name), "{}", row.name);
+        }
+    }
+}

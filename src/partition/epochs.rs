@@ -1,0 +1,85 @@
+//! Leader epochs: which epoch began at which offset (KIP-101, KIP-279).
+
+use bytes::Buf;
+
+/// Epochs in ascending order with the offset each began at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaderEpochs {
+    entries: Vec<(i32, i64)>,
+}
+
+impl LeaderEpochs {
+    /// The newest epoch, if there is one.
+    pub fn latest(&self) -> Option<i32> {
+        self.entries.last().map(|(epoch, _)| *epoch)
+    }
+
+    /// A record at `offset` belongs to `epoch`. Epochs that began at or after it without a record go.
+    pub fn assign(&mut self, epoch: i32, offset: i64) {
+        if self.latest().is_some_and(|latest| latest >= epoch) {
+            return;
+        }
+        self.truncate(offset);
+        self.entries.push((epoch, offset));
+    }
+
+    /// Forgets epochs that began at or after `offset`.
+    pub fn truncate(&mut self, offset: i64) {
+        while self
+            .entries
+            .last()
+            .is_some_and(|(_, start)| *start >= offset)
+        {
+            self.entries.pop();
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.entries.len() as u32).to_be_bytes());
+        for (epoch, offset) in &self.entries {
+            out.extend_from_slice(&epoch.to_be_bytes());
+            out.extend_from_slice(&offset.to_be_bytes());
+        }
+    }
+
+    pub(super) fn decode(from: &mut &[u8]) -> Option<Self> {
+        let count = from.try_get_u32().ok()?;
+        let entry = |_| Some((from.try_get_i32().ok()?, from.try_get_i64().ok()?));
+        Some(LeaderEpochs {
+            entries: (0..count).map(entry).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_without_records_gives_way_to_the_next() {
+        let mut epochs = LeaderEpochs::default();
+        epochs.assign(0, 0);
+        epochs.assign(1, 10);
+        epochs.assign(2, 10);
+        assert_eq!(epochs.entries, [(0, 0), (2, 10)]);
+    }
+
+    #[test]
+    fn an_older_epoch_is_not_taken_back() {
+        let mut epochs = LeaderEpochs::default();
+        epochs.assign(3, 5);
+        epochs.assign(2, 9);
+        assert_eq!(epochs.entries, [(3, 5)]);
+    }
+
+    #[test]
+    fn it_survives_its_encoding() {
+        let mut epochs = LeaderEpochs::default();
+        epochs.assign(0, 0);
+        epochs.assign(4, 1 << 40);
+        let mut bytes = Vec::new();
+        epochs.encode(&mut bytes);
+        assert_eq!(LeaderEpochs::decode(&mut bytes.as_slice()), Some(epochs));
+        assert_eq!(LeaderEpochs::decode(&mut &bytes[..bytes.len() - 1]), None);
+    }
+}

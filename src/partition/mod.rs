@@ -1,0 +1,323 @@
+//! A partition on the shard that owns it: offsets, producers, leader epochs, and the tail in memory.
+//!
+//! Pure and synchronous: no I/O, and time comes as an argument. The life of a batch: [`Partition::append`]
+//! gives it offsets; [`Partition::plan_append`] hands all that wait to the store; when the store has
+//! them, [`Partition::committed`] moves the high watermark, and only then anybody may read them.
+//! [`Partition::roll_back`] takes back all that is not committed.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use self::epochs::LeaderEpochs;
+use self::producers::{Producers, Sequence, SequenceError};
+use self::tail::Tail;
+use crate::record::batch::{Batch, BatchHeader};
+use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekPlan};
+use crate::store::{PartitionId, Replay, StoredBatch};
+
+pub mod epochs;
+pub mod owner;
+pub mod producers;
+mod tail;
+
+/// What survives a restart beside the batches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub epochs: LeaderEpochs,
+    pub producers: Producers,
+    /// The largest timestamp of what is committed, and the base offset of the batch that has it.
+    pub max_timestamp: Option<(i64, i64)>,
+}
+
+impl State {
+    fn note_timestamp(&mut self, timestamp: i64, offset: i64) {
+        if self.max_timestamp.is_none_or(|(max, _)| timestamp > max) {
+            self.max_timestamp = Some((timestamp, offset));
+        }
+    }
+}
+
+impl Replay for State {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (timestamp, offset) = self.max_timestamp.unwrap_or((-1, -1));
+        out.extend_from_slice(&timestamp.to_be_bytes());
+        out.extend_from_slice(&offset.to_be_bytes());
+        self.epochs.encode(out);
+        self.producers.encode(out);
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let timestamp = bytes.try_get_i64().ok()?;
+        let offset = bytes.try_get_i64().ok()?;
+        Some(State {
+            max_timestamp: (offset >= 0).then_some((timestamp, offset)),
+            epochs: LeaderEpochs::decode(&mut bytes)?,
+            producers: Producers::decode(&mut bytes)?,
+        })
+    }
+
+    fn roll_back(&mut self, offset: i64) {
+        self.producers.roll_back(offset);
+        self.epochs.truncate(offset);
+    }
+
+    fn replay(&mut self, batch: &BatchHeader) {
+        self.epochs
+            .assign(batch.partition_leader_epoch(), batch.base_offset());
+        self.note_timestamp(batch.max_timestamp(), batch.base_offset());
+        self.producers.replay(batch);
+    }
+}
+
+/// Where a batch went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    /// When it was appended first, if this is a retry. Milliseconds since the epoch.
+    pub first_appended_ms: Option<i64>,
+    /// It holds only as long as the partition is not rolled back.
+    incarnation: u32,
+}
+
+/// Where reading may go: what the answer to a fetch says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+}
+
+/// What a read at some offset finds.
+pub enum Read {
+    /// Nothing to be had yet: the offset is the high watermark.
+    AtEnd,
+    /// From memory.
+    Batches(Vec<Bytes>),
+    /// To be read off the shard.
+    Cold(ReadPlan),
+    /// The offset is not in the log.
+    OutOfRange,
+}
+
+pub struct Partition {
+    log: Log,
+    log_start_offset: i64,
+    /// All below is committed: durable as the store promises, and visible.
+    high_watermark: i64,
+    next_offset: i64,
+    leader_epoch: i32,
+    state: State,
+    tail: Tail,
+    /// Appended, and not yet taken by a commit.
+    waiting: Vec<StoredBatch>,
+    incarnation: u32,
+}
+
+impl Partition {
+    /// A partition that never had a record.
+    pub fn new(log: Log) -> Self {
+        Partition {
+            log,
+            log_start_offset: 0,
+            high_watermark: 0,
+            next_offset: 0,
+            leader_epoch: 0,
+            state: State::default(),
+            tail: Tail::default(),
+            waiting: Vec::new(),
+            incarnation: 0,
+        }
+    }
+
+    /// A partition after a start. After an unclean one a new leader epoch begins: what was not
+    /// acknowledged may be gone, and consumers that saw the old epoch can find out (KIP-320).
+    pub fn recovered(from: Recovered<State>, clean: bool, now_ms: i64) -> Self {
+        let next_offset = from.log.next_offset();
+        let mut state = from.state;
+        state.producers.started(now_ms);
+        let last_epoch = state.epochs.latest();
+        let leader_epoch = last_epoch.map_or(0, |last| if clean { last } else { last + 1 });
+        Partition {
+            log: from.log,
+            log_start_offset: from.log_start_offset,
+            high_watermark: next_offset,
+            next_offset,
+            leader_epoch,
+            state,
+            tail: Tail::default(),
+            waiting: Vec::new(),
+            incarnation: 0,
+        }
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.log.id()
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            log_start_offset: self.log_start_offset,
+            high_watermark: self.high_watermark,
+            last_stable_offset: self.high_watermark,
+        }
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// The largest timestamp of all committed records, and the base offset of the batch that has it.
+    pub fn max_timestamp(&self) -> Option<(i64, i64)> {
+        self.state.max_timestamp
+    }
+
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// What a checkpoint keeps.
+    pub fn checkpoint_parts(&mut self) -> (&mut Log, i64, &State) {
+        (&mut self.log, self.log_start_offset, &self.state)
+    }
+
+    /// Gives a validated batch its offsets. A producer's retry gets those it had.
+    pub fn append(&mut self, batch: &Batch, now_ms: i64) -> Result<Appended, SequenceError> {
+        let header = batch.header();
+        if header.has_producer_id() {
+            match self.state.producers.check(header)? {
+                Sequence::Next => {}
+                Sequence::Duplicate {
+                    base_offset,
+                    last_offset,
+                    appended_ms,
+                } => {
+                    return Ok(self.appended(base_offset, last_offset, Some(appended_ms)));
+                }
+            }
+            self.state
+                .producers
+                .note(header, self.next_offset, self.high_watermark, now_ms);
+        }
+        let base_offset = self.next_offset;
+        let last_offset = base_offset + i64::from(header.last_offset_delta());
+        let stored = StoredBatch {
+            base_offset,
+            last_offset,
+            max_timestamp: header.max_timestamp(),
+            head: header.patched_head(base_offset, self.leader_epoch),
+            body: self.tail.keep(batch.after_head()),
+        };
+        self.state.epochs.assign(self.leader_epoch, base_offset);
+        self.next_offset = last_offset + 1;
+        self.tail.push(stored.clone());
+        self.waiting.push(stored);
+        Ok(self.appended(base_offset, last_offset, None))
+    }
+
+    fn appended(
+        &self,
+        base_offset: i64,
+        last_offset: i64,
+        first_appended_ms: Option<i64>,
+    ) -> Appended {
+        Appended {
+            base_offset,
+            last_offset,
+            first_appended_ms,
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// True when batches wait for a commit.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes all that waits into a plan for the store.
+    pub fn plan_append(&mut self) -> AppendPlan {
+        self.log.plan_append(std::mem::take(&mut self.waiting))
+    }
+
+    /// The store has what was planned: it may be read from now on.
+    pub fn committed(&mut self, plan: &AppendPlan, file: Arc<File>) {
+        self.log.appended(plan, file);
+        for batch in plan.batches() {
+            self.state
+                .note_timestamp(batch.max_timestamp, batch.base_offset);
+            self.high_watermark = batch.last_offset + 1;
+        }
+    }
+
+    /// The store failed: all that is not committed is gone, and gives its offsets back.
+    /// Gives the bytes that left the tail.
+    pub fn roll_back(&mut self, plan: &AppendPlan) -> usize {
+        self.log.roll_back(plan);
+        self.waiting.clear();
+        self.next_offset = self.high_watermark;
+        self.incarnation += 1;
+        self.state.roll_back(self.high_watermark);
+        self.tail.roll_back(self.high_watermark)
+    }
+
+    /// Bytes appended and not yet committed.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.tail
+            .available(self.high_watermark, i64::MAX, usize::MAX)
+    }
+
+    /// True if what was appended is committed now. False once it was rolled back, and before.
+    pub fn is_committed(&self, appended: &Appended) -> bool {
+        appended.incarnation == self.incarnation && appended.last_offset < self.high_watermark
+    }
+
+    /// Bytes that a read at `offset` would give now, counted up to `enough`; data on disk counts as enough.
+    pub fn available(&self, offset: i64, enough: usize) -> usize {
+        if offset >= self.high_watermark || offset < self.log_start_offset {
+            0
+        } else if self.tail.holds(offset) {
+            self.tail.available(offset, self.high_watermark, enough)
+        } else {
+            enough
+        }
+    }
+
+    /// Whole batches from the one that holds `offset` on: at least one, then as many as fit.
+    pub fn read(&self, offset: i64, max_bytes: usize) -> Read {
+        if offset < self.log_start_offset || offset > self.high_watermark {
+            Read::OutOfRange
+        } else if offset == self.high_watermark {
+            Read::AtEnd
+        } else if self.tail.holds(offset) {
+            Read::Batches(self.tail.read(offset, self.high_watermark, max_bytes))
+        } else {
+            // What is committed and not in the tail is in a segment.
+            self.log
+                .plan_read(offset, max_bytes)
+                .map_or(Read::OutOfRange, Read::Cold)
+        }
+    }
+
+    /// A search for the first record at or after `timestamp`.
+    pub fn plan_seek(&self, timestamp: i64) -> SeekPlan {
+        self.log.plan_seek(timestamp)
+    }
+
+    /// Makes room in memory: drops the oldest batch of the tail. Gives its bytes.
+    pub fn evict_oldest(&mut self) -> Option<usize> {
+        self.tail.evict_oldest(self.high_watermark)
+    }
+
+    pub fn tail_bytes(&self) -> usize {
+        self.tail.bytes()
+    }
+
+    /// Forgets producers that were silent for too long.
+    pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) {
+        if !self.state.producers.is_empty() {
+            self.state.producers.expire(now_ms, expiration_ms);
+        }
+    }
+}

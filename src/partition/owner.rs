@@ -1,0 +1,1091 @@
+//! All partitions that one shard owns: requests come in by message, commits go out to the store.
+//!
+//! Appends of all partitions wait together and are committed together (group commit): while one commit
+//! is under way the next one fills. A producer's answer waits for the commit that covers it; a
+//! consumer's answer waits for a high watermark to move. Neither costs a task.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+use shards::ReplyTo;
+use shards::local::Notify;
+
+use super::producers::SequenceError;
+use super::{Appended, Bounds, Partition, Read, State};
+use crate::catalog::Catalog;
+use crate::gateway::{Reply, Shard};
+use crate::record::batch::Batch;
+use crate::record::{RecordError, records};
+use crate::store::local::{CheckpointError, Commit, LocalStore, ReadPlan, Recovered, SeekPlan};
+use crate::store::{PartitionId, StoredBatch};
+
+/// A checkpoint is due after this time, or after [`CHECKPOINT_BYTES`], when anything was written.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+const CHECKPOINT_BYTES: u64 = 256 << 20;
+/// Segment files kept open by one shard.
+const OPEN_FILES_MAX: usize = 1000;
+/// A stored batch was checked against a limit when it came; this only bounds damage.
+const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
+
+/// Limits of one shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of batches kept in memory for those who read at the end.
+    pub tail_bytes: usize,
+    /// Bytes appended and not yet committed; more than that waits.
+    pub uncommitted_bytes: usize,
+    pub producer_id_expiration_ms: i64,
+}
+
+/// Batches to be appended, of one produce request to one shard.
+pub struct Produce {
+    pub durability: Durability,
+    pub batches: Vec<(PartitionId, Batch)>,
+}
+
+/// When a produce request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// acks=0: at once.
+    None,
+    /// acks=1: when the kernel has it.
+    Written,
+    /// acks=all: when the store has committed it.
+    Committed,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Produced {
+    pub base_offset: i64,
+    pub log_start_offset: i64,
+    /// When it was appended first, if it is a producer's retry. Milliseconds since the epoch.
+    pub first_appended_ms: Option<i64>,
+}
+
+/// Why a partition did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionError {
+    #[error("the partition does not exist")]
+    Unknown,
+    #[error("the disk did not take or give the data")]
+    Storage,
+    #[error("the offset is not in the log")]
+    OutOfRange,
+    #[error("the leader epoch is older than the current one")]
+    FencedLeaderEpoch,
+    #[error("the leader epoch is newer than the current one")]
+    UnknownLeaderEpoch,
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+/// Names a fetch that waits, so that it can be ended. Unique in the process.
+pub type FetchId = u64;
+
+pub struct Fetch {
+    pub parts: Vec<FetchPart>,
+    /// Of the whole answer; one batch may exceed it.
+    pub max_bytes: usize,
+    /// Wait for that much, until there is an error to tell or the fetch is ended by its id.
+    pub min_bytes: usize,
+    pub wait: Option<FetchId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct FetchPart {
+    pub id: PartitionId,
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// -1: not checked (KIP-320).
+    pub leader_epoch: i32,
+}
+
+/// One partition's part of the answer to a fetch, in the order of the parts.
+pub struct Fetched {
+    pub error: Option<PartitionError>,
+    pub bounds: Option<Bounds>,
+    pub batches: Vec<Bytes>,
+}
+
+impl Fetched {
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    Earliest,
+    Latest,
+    MaxTimestamp,
+    /// An end of what is in tiered storage. There is none here, so it is never found.
+    Tiered,
+    AtOrAfter(i64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct OffsetQuery {
+    pub id: PartitionId,
+    pub spec: OffsetSpec,
+    pub leader_epoch: i32,
+}
+
+/// -1 stands for no such record, as in the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+/// The partitions of one shard.
+pub struct Partitions {
+    shard: Shard,
+    limits: Limits,
+    inner: RefCell<Inner>,
+    /// Something waits for a commit.
+    work: Notify,
+    /// A commit ended.
+    settled: Notify,
+}
+
+struct Inner {
+    store: LocalStore,
+    slots: FxHashMap<PartitionId, Slot>,
+    catalog: std::sync::Arc<Catalog>,
+    /// Partitions with batches that wait for a commit.
+    dirty: Vec<PartitionId>,
+    /// Answers that wait for the commit of all that was appended before them.
+    pending: Vec<PendingProduce>,
+    /// Requests held back until there is room again.
+    held_back: VecDeque<(Produce, ReplyTo<Reply>)>,
+    uncommitted_bytes: usize,
+    committing: bool,
+    fetches: FxHashMap<FetchId, WaitingFetch>,
+    tail: TailBudget,
+    checkpoint: CheckpointClock,
+    open_files: usize,
+    /// Why nothing can be stored any more, once that is so.
+    broken: bool,
+}
+
+struct Slot {
+    partition: Partition,
+    /// Fetches to look at when the high watermark moves.
+    watchers: Vec<FetchId>,
+}
+
+struct PendingProduce {
+    durability: Durability,
+    parts: Vec<(PartitionId, Result<Appended, PartitionError>)>,
+    reply: ReplyTo<Reply>,
+}
+
+struct WaitingFetch {
+    fetch: Fetch,
+    reply: ReplyTo<Reply>,
+}
+
+/// Whose batch came first: the oldest batch of the shard goes first when memory is short.
+#[derive(Default)]
+struct TailBudget {
+    order: VecDeque<PartitionId>,
+    bytes: usize,
+}
+
+struct CheckpointClock {
+    bytes: u64,
+    due: bool,
+    running: bool,
+}
+
+impl Partitions {
+    pub fn new(
+        shard: Shard,
+        limits: Limits,
+        store: LocalStore,
+        catalog: std::sync::Arc<Catalog>,
+        recovered: Vec<Recovered<State>>,
+        clean: bool,
+    ) -> Rc<Self> {
+        let now = now_ms();
+        let slot = |r: Recovered<State>| (r.id, Slot::new(Partition::recovered(r, clean, now)));
+        let mut inner = Inner {
+            store,
+            slots: recovered.into_iter().map(slot).collect(),
+            catalog,
+            dirty: Vec::new(),
+            pending: Vec::new(),
+            held_back: VecDeque::new(),
+            uncommitted_bytes: 0,
+            committing: false,
+            fetches: FxHashMap::default(),
+            tail: TailBudget::default(),
+            checkpoint: CheckpointClock {
+                bytes: 0,
+                due: false,
+                running: false,
+            },
+            open_files: 0,
+            broken: false,
+        };
+        inner.take_configs();
+        Rc::new(Partitions {
+            shard,
+            limits,
+            inner: RefCell::new(inner),
+            work: Notify::new(),
+            settled: Notify::new(),
+        })
+    }
+
+    /// Starts what runs for as long as the shard does.
+    pub fn start(self: &Rc<Self>) {
+        let this = self.clone();
+        self.shard.spawn(async move { this.commit_loop().await });
+        let this = self.clone();
+        self.shard
+            .spawn(async move { this.housekeeping_loop().await });
+    }
+
+    /// Appends batches; answers when the durability asked for is reached.
+    pub fn produce(&self, request: Produce, reply: ReplyTo<Reply>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.uncommitted_bytes > self.limits.uncommitted_bytes || !inner.held_back.is_empty() {
+            inner.held_back.push_back((request, reply));
+            return;
+        }
+        inner.append(request, reply);
+        self.work.notify_waiters();
+    }
+
+    /// Answers with what there is, or waits for more if it is less than asked for.
+    pub fn fetch(self: &Rc<Self>, fetch: Fetch, reply: ReplyTo<Reply>) {
+        let mut inner = self.inner.borrow_mut();
+        match fetch.wait {
+            Some(id) if !inner.is_satisfied(&fetch) => {
+                inner.watch(id, WaitingFetch { fetch, reply })
+            }
+            _ => {
+                let answer = inner.read(&fetch);
+                drop(inner);
+                self.answer_fetch(answer, reply);
+            }
+        }
+    }
+
+    /// Ends a fetch that waits: it is answered with what there is.
+    pub fn finish_fetch(self: &Rc<Self>, id: FetchId) {
+        let waiting = self.inner.borrow_mut().unwatch(id);
+        if let Some(WaitingFetch { fetch, reply }) = waiting {
+            let answer = self.inner.borrow_mut().read(&fetch);
+            self.answer_fetch(answer, reply);
+        }
+    }
+
+    /// Ends all fetches that wait, as when no more clients are served.
+    pub fn finish_fetches(self: &Rc<Self>) {
+        let waiting: Vec<_> = self.inner.borrow().fetches.keys().copied().collect();
+        for id in waiting {
+            self.finish_fetch(id);
+        }
+    }
+
+    fn answer_fetch(self: &Rc<Self>, answer: Vec<Part>, reply: ReplyTo<Reply>) {
+        if answer.iter().all(|p| p.cold.is_none()) {
+            reply.send(Reply::Fetch(
+                answer.into_iter().map(|p| p.fetched).collect(),
+            ));
+            return;
+        }
+        let shard = self.shard.clone();
+        self.shard.spawn(async move {
+            // A read that panicked leaves the caller without an answer, which is an error to it.
+            if let Ok(answer) = shard
+                .blocking(move || answer.into_iter().map(Part::run).collect())
+                .await
+            {
+                reply.send(Reply::Fetch(answer));
+            }
+        });
+    }
+
+    /// Finds offsets by what is said of them.
+    pub fn list_offsets(self: &Rc<Self>, queries: Vec<OffsetQuery>, reply: ReplyTo<Reply>) {
+        let mut answers: Vec<_> = {
+            let mut inner = self.inner.borrow_mut();
+            queries
+                .iter()
+                .map(|query| inner.find_offset(query))
+                .collect()
+        };
+        if answers
+            .iter()
+            .all(|a| !matches!(a, Ok(Lookup::Seek { .. })))
+        {
+            reply.send(Reply::Offsets(
+                answers
+                    .into_iter()
+                    .map(|a| a.and_then(Lookup::run))
+                    .collect(),
+            ));
+            return;
+        }
+        let shard = self.shard.clone();
+        self.shard.spawn(async move {
+            let run = move || answers.drain(..).map(|a| a.and_then(Lookup::run)).collect();
+            if let Ok(found) = shard.blocking(run).await {
+                reply.send(Reply::Offsets(found));
+            }
+        });
+    }
+
+    /// The leader epochs of partitions, in their order.
+    pub fn leader_epochs(&self, ids: &[PartitionId]) -> Vec<i32> {
+        let inner = self.inner.borrow();
+        // A partition that nothing was written to yet begins with epoch 0.
+        ids.iter()
+            .map(|id| {
+                inner
+                    .slots
+                    .get(id)
+                    .map_or(0, |slot| slot.partition.leader_epoch())
+            })
+            .collect()
+    }
+
+    /// Takes a new snapshot of the catalog. When this ends, nothing is written any more for partitions
+    /// that it does not have.
+    pub async fn take_catalog(self: &Rc<Self>, catalog: std::sync::Arc<Catalog>) {
+        let ended = {
+            let mut inner = self.inner.borrow_mut();
+            inner.catalog = catalog;
+            inner.take_configs();
+            inner.drop_deleted()
+        };
+        for WaitingFetch { fetch, reply } in ended {
+            let answer = self.inner.borrow_mut().read(&fetch);
+            self.answer_fetch(answer, reply);
+        }
+        while self.inner.borrow().committing {
+            self.settled.notified().await;
+        }
+    }
+
+    /// Removes what a deleted topic has on the disk.
+    pub async fn remove_topic(&self, topic: crate::wire::Uuid) {
+        let remove = self.inner.borrow().store.remove_topic(topic);
+        match self.shard.blocking(remove).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%topic, %error, "cannot remove a deleted topic's files; the next start will try again")
+            }
+            Err(error) => {
+                tracing::error!(%topic, %error, "removing a deleted topic's files failed")
+            }
+        }
+    }
+
+    /// Commits all that waits and makes a last checkpoint. True if nothing is left to repair.
+    pub async fn stop(self: &Rc<Self>) -> bool {
+        while self.inner.borrow().is_busy() {
+            self.settled.notified().await;
+        }
+        self.checkpoint().await
+    }
+
+    async fn commit_loop(self: &Rc<Self>) {
+        let worker = self.shard.serial_worker("log");
+        loop {
+            self.checkpoint_if_due();
+            match self.begin_commit() {
+                Some((commit, pending)) => {
+                    self.run_commit(&worker, commit, pending).await;
+                    self.settled.notify_waiters();
+                }
+                None => self.work.notified().await,
+            }
+        }
+    }
+
+    fn checkpoint_if_due(self: &Rc<Self>) {
+        if self.wants_checkpoint() {
+            let this = self.clone();
+            self.shard.spawn(async move {
+                this.checkpoint().await;
+                this.settled.notify_waiters();
+            });
+        }
+    }
+
+    fn begin_commit(&self) -> Option<(Commit, Vec<PendingProduce>)> {
+        let mut inner = self.inner.borrow_mut();
+        inner.has_work().then(|| inner.begin_commit())
+    }
+
+    async fn run_commit(
+        self: &Rc<Self>,
+        worker: &shards::SerialWorker,
+        mut commit: Commit,
+        mut pending: Vec<PendingProduce>,
+    ) {
+        let early = pending.iter().any(|p| p.durability == Durability::Written);
+        let write = worker.run(move || {
+            commit.write();
+            if !early {
+                commit.sync();
+            }
+            commit
+        });
+        let mut written = write.await;
+        if early && let Ok(mut commit) = written {
+            self.inner
+                .borrow_mut()
+                .answer_written(&commit, &mut pending);
+            written = worker
+                .run(move || {
+                    commit.sync();
+                    commit
+                })
+                .await;
+        }
+        let woken = match written {
+            Ok(commit) => self
+                .inner
+                .borrow_mut()
+                .end_commit(commit, pending, &self.limits),
+            Err(error) => {
+                tracing::error!(%error, "a commit ended in a panic; this shard stores nothing any more, restart the process");
+                self.inner.borrow_mut().break_down(pending);
+                Vec::new()
+            }
+        };
+        for WaitingFetch { fetch, reply } in woken {
+            let answer = self.inner.borrow_mut().read(&fetch);
+            self.answer_fetch(answer, reply);
+        }
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        let inner = self.inner.borrow();
+        let clock = &inner.checkpoint;
+        !clock.running
+            && (clock.due || clock.bytes >= CHECKPOINT_BYTES || inner.store.wants_checkpoint())
+    }
+
+    /// Makes a checkpoint; true if it is on the disk. Called when no commit is under way.
+    async fn checkpoint(self: &Rc<Self>) -> bool {
+        let plan = {
+            let mut inner = self.inner.borrow_mut();
+            if inner.checkpoint.running || inner.broken {
+                return false;
+            }
+            inner.checkpoint = CheckpointClock {
+                bytes: 0,
+                due: false,
+                running: true,
+            };
+            inner.plan_checkpoint()
+        };
+        let done = self.shard.blocking(move || plan.run().map(|()| plan)).await;
+        self.inner.borrow_mut().checkpoint.running = false;
+        match done {
+            Ok(Ok(plan)) => {
+                let tidy = self.inner.borrow_mut().store.checkpointed(&plan);
+                let _ = self.shard.blocking(tidy).await;
+                true
+            }
+            Ok(Err(CheckpointError::Save(error))) => {
+                tracing::error!(%error, "cannot save a checkpoint; trying again, meanwhile the journal grows: is the disk full?");
+                self.inner.borrow_mut().checkpoint.due = true;
+                false
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the disk failed to keep written data; this shard stores nothing any more. \
+                    What was acknowledged is in the journal: check the disk, then restart the process");
+                self.inner.borrow_mut().broken = true;
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "a checkpoint ended in a panic; this shard stores nothing any more, restart the process");
+                self.inner.borrow_mut().broken = true;
+                false
+            }
+        }
+    }
+
+    async fn housekeeping_loop(self: &Rc<Self>) {
+        loop {
+            shards::sleep(CHECKPOINT_INTERVAL).await;
+            let mut inner = self.inner.borrow_mut();
+            let now = now_ms();
+            for slot in inner.slots.values_mut() {
+                slot.partition
+                    .expire_producers(now, self.limits.producer_id_expiration_ms);
+            }
+            inner.checkpoint.due |= inner.checkpoint.bytes > 0;
+            drop(inner);
+            self.work.notify_waiters();
+        }
+    }
+}
+
+impl Slot {
+    fn new(partition: Partition) -> Self {
+        Slot {
+            partition,
+            watchers: Vec::new(),
+        }
+    }
+}
+
+impl Inner {
+    /// The partition, made if the catalog has it and nothing was ever written to it.
+    fn slot(&mut self, id: PartitionId) -> Result<&mut Slot, PartitionError> {
+        match self.slots.entry(id) {
+            Entry::Occupied(slot) => Ok(slot.into_mut()),
+            Entry::Vacant(vacant) => {
+                let topic = self
+                    .catalog
+                    .by_id(&id.topic)
+                    .filter(|t| t.partition(id.index).is_some());
+                let mut log = self.store.new_log(id);
+                log.set_segment_bytes(topic.ok_or(PartitionError::Unknown)?.config.segment_bytes);
+                Ok(vacant.insert(Slot::new(Partition::new(log))))
+            }
+        }
+    }
+
+    fn append(&mut self, request: Produce, reply: ReplyTo<Reply>) {
+        let now = now_ms();
+        let append = |(id, batch): (PartitionId, Batch)| (id, self.append_one(id, &batch, now));
+        let parts: Vec<_> = request.batches.into_iter().map(append).collect();
+        let pending = PendingProduce {
+            durability: request.durability,
+            parts,
+            reply,
+        };
+        let waits =
+            pending.durability != Durability::None && pending.parts.iter().any(|(_, p)| p.is_ok());
+        if waits {
+            self.pending.push(pending);
+        } else {
+            self.answer_produce(pending, |_, _| true);
+        }
+    }
+
+    fn append_one(
+        &mut self,
+        id: PartitionId,
+        batch: &Batch,
+        now: i64,
+    ) -> Result<Appended, PartitionError> {
+        if self.broken {
+            return Err(PartitionError::Storage);
+        }
+        let slot = self.slot(id)?;
+        let (waited, before) = (slot.partition.has_waiting(), slot.partition.tail_bytes());
+        let appended = slot.partition.append(batch, now)?;
+        let grown = slot.partition.tail_bytes() - before;
+        if grown > 0 {
+            self.tail.order.push_back(id);
+            self.tail.bytes += grown;
+            self.uncommitted_bytes += grown;
+            if !waited {
+                self.dirty.push(id);
+            }
+        }
+        Ok(appended)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.committing || self.has_work() || self.checkpoint.running
+    }
+
+    fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.pending.is_empty()
+    }
+
+    fn begin_commit(&mut self) -> (Commit, Vec<PendingProduce>) {
+        self.committing = true;
+        let mut plans = Vec::with_capacity(self.dirty.len());
+        for id in self.dirty.drain(..) {
+            if let Some(slot) = self.slots.get_mut(&id)
+                && slot.partition.has_waiting()
+            {
+                plans.push(slot.partition.plan_append());
+            }
+        }
+        (
+            self.store.plan_commit(plans),
+            std::mem::take(&mut self.pending),
+        )
+    }
+
+    /// Answers acks=1: the kernel has the batches.
+    fn answer_written(&mut self, commit: &Commit, pending: &mut Vec<PendingProduce>) {
+        let failed: FxHashSet<PartitionId> = commit.failed_writes().collect();
+        for request in pending
+            .extract_if(.., |p| p.durability == Durability::Written)
+            .collect::<Vec<_>>()
+        {
+            self.answer_produce(request, |_, id| !failed.contains(&id));
+        }
+    }
+
+    /// Moves high watermarks, or takes back what was not stored; answers who waited.
+    /// Gives the fetches that have enough now.
+    fn end_commit(
+        &mut self,
+        commit: Commit,
+        pending: Vec<PendingProduce>,
+        limits: &Limits,
+    ) -> Vec<WaitingFetch> {
+        self.committing = false;
+        let mut woken = Vec::new();
+        for (plan, outcome) in self.store.committed(commit) {
+            let Some(slot) = self.slots.get_mut(&plan.id()) else {
+                continue;
+            };
+            match outcome {
+                Ok(file) => {
+                    self.open_files += usize::from(!slot.partition.log_mut().has_open_file());
+                    let bytes: usize = plan.batches().iter().map(StoredBatch::size).sum();
+                    self.checkpoint.bytes += bytes as u64;
+                    self.uncommitted_bytes -= bytes;
+                    slot.partition.committed(&plan, file);
+                    woken.extend_from_slice(&slot.watchers);
+                }
+                Err(error) => {
+                    tracing::error!(partition = %plan.id(), %error, "cannot store records; producers are told to try again");
+                    let bytes = slot.partition.roll_back(&plan);
+                    self.tail.bytes -= bytes;
+                    self.uncommitted_bytes -= bytes;
+                }
+            }
+        }
+        for request in pending {
+            self.answer_produce(request, |_, _| true);
+        }
+        self.evict(limits.tail_bytes);
+        self.close_surplus_files();
+        while self.uncommitted_bytes <= limits.uncommitted_bytes
+            && let Some((request, reply)) = self.held_back.pop_front()
+        {
+            self.append(request, reply);
+        }
+        woken.sort_unstable();
+        woken.dedup();
+        let satisfied = |id: &FetchId| {
+            self.fetches
+                .get(id)
+                .is_some_and(|w| self.is_satisfied_by_slots(&w.fetch))
+        };
+        let ready: Vec<_> = woken.into_iter().filter(satisfied).collect();
+        ready
+            .into_iter()
+            .filter_map(|id| self.unwatch(id))
+            .collect()
+    }
+
+    /// Answers a produce request; `written` says whether a part that is not committed may count all the same.
+    fn answer_produce(
+        &self,
+        pending: PendingProduce,
+        written: impl Fn(&Appended, PartitionId) -> bool,
+    ) {
+        let PendingProduce {
+            durability,
+            parts,
+            reply,
+        } = pending;
+        let outcome = |(id, part): (PartitionId, Result<Appended, PartitionError>)| {
+            let appended = part?;
+            let slot = self.slots.get(&id).ok_or(PartitionError::Unknown)?;
+            let settled = match durability {
+                Durability::Committed => slot.partition.is_committed(&appended),
+                Durability::None | Durability::Written => written(&appended, id),
+            };
+            if !settled {
+                return Err(PartitionError::Storage);
+            }
+            let log_start_offset = slot.partition.bounds().log_start_offset;
+            let Appended {
+                base_offset,
+                first_appended_ms,
+                ..
+            } = appended;
+            Ok(Produced {
+                base_offset,
+                log_start_offset,
+                first_appended_ms,
+            })
+        };
+        reply.send(Reply::Produce(parts.into_iter().map(outcome).collect()));
+    }
+
+    fn break_down(&mut self, pending: Vec<PendingProduce>) {
+        self.committing = false;
+        self.broken = true;
+        self.dirty.clear();
+        let waiting = std::mem::take(&mut self.pending);
+        for request in pending.into_iter().chain(waiting) {
+            self.answer_produce(request, |_, _| false);
+        }
+        for (request, reply) in std::mem::take(&mut self.held_back) {
+            self.append(request, reply);
+        }
+    }
+
+    fn evict(&mut self, budget: usize) {
+        while self.tail.bytes > budget
+            && let Some(id) = self.tail.order.pop_front()
+        {
+            let Some(slot) = self.slots.get_mut(&id) else {
+                continue;
+            };
+            match slot.partition.evict_oldest() {
+                Some(bytes) => self.tail.bytes -= bytes,
+                None if slot.partition.tail_bytes() > 0 => {
+                    // Not committed yet: it stays the oldest.
+                    self.tail.order.push_front(id);
+                    return;
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn close_surplus_files(&mut self) {
+        if self.open_files > OPEN_FILES_MAX {
+            for slot in self.slots.values_mut() {
+                slot.partition.log_mut().close_file();
+            }
+            self.open_files = 0;
+        }
+    }
+
+    fn plan_checkpoint(&mut self) -> crate::store::local::Checkpoint {
+        let parts = self
+            .slots
+            .values_mut()
+            .map(|slot| slot.partition.checkpoint_parts());
+        self.store.plan_checkpoint(parts)
+    }
+
+    /// Takes over what the catalog says of topics' configs.
+    fn take_configs(&mut self) {
+        for (id, slot) in &mut self.slots {
+            if let Some(topic) = self.catalog.by_id(&id.topic) {
+                slot.partition
+                    .log_mut()
+                    .set_segment_bytes(topic.config.segment_bytes);
+            }
+        }
+    }
+
+    /// Drops partitions whose topic is gone; gives the fetches that waited for them.
+    fn drop_deleted(&mut self) -> Vec<WaitingFetch> {
+        let gone: Vec<_> = self
+            .slots
+            .keys()
+            .filter(|id| !self.catalog.contains(**id))
+            .copied()
+            .collect();
+        let mut watchers = Vec::new();
+        for id in gone {
+            if let Some(slot) = self.slots.remove(&id) {
+                self.tail.bytes -= slot.partition.tail_bytes();
+                self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
+                watchers.extend(slot.watchers);
+            }
+        }
+        watchers
+            .into_iter()
+            .filter_map(|id| self.unwatch(id))
+            .collect()
+    }
+
+    fn watch(&mut self, id: FetchId, waiting: WaitingFetch) {
+        for part in &waiting.fetch.parts {
+            if let Ok(slot) = self.slot(part.id) {
+                slot.watchers.push(id);
+            }
+        }
+        self.fetches.insert(id, waiting);
+    }
+
+    fn unwatch(&mut self, id: FetchId) -> Option<WaitingFetch> {
+        let waiting = self.fetches.remove(&id)?;
+        for part in &waiting.fetch.parts {
+            if let Some(slot) = self.slots.get_mut(&part.id) {
+                slot.watchers.retain(|w| *w != id);
+            }
+        }
+        Some(waiting)
+    }
+
+    /// True if the fetch has an error to tell or enough bytes to give.
+    fn is_satisfied(&mut self, fetch: &Fetch) -> bool {
+        fetch.parts.iter().any(|part| self.slot(part.id).is_err())
+            || self.is_satisfied_by_slots(fetch)
+    }
+
+    fn is_satisfied_by_slots(&self, fetch: &Fetch) -> bool {
+        let mut bytes = 0;
+        for part in &fetch.parts {
+            let Some(slot) = self.slots.get(&part.id) else {
+                return true;
+            };
+            if check_epoch(&slot.partition, part.leader_epoch).is_err() {
+                return true;
+            }
+            let bounds = slot.partition.bounds();
+            if part.offset < bounds.log_start_offset || part.offset > bounds.high_watermark {
+                return true;
+            }
+            bytes += slot
+                .partition
+                .available(part.offset, part.max_bytes.min(fetch.min_bytes));
+        }
+        bytes >= fetch.min_bytes
+    }
+
+    fn read(&mut self, fetch: &Fetch) -> Vec<Part> {
+        let mut left = fetch.max_bytes;
+        let mut first = true;
+        let mut read = |part: &FetchPart| {
+            let answer = self.read_one(part, left, first);
+            let bytes = answer.bytes_expected();
+            left = left.saturating_sub(bytes);
+            first &= bytes == 0;
+            answer
+        };
+        fetch.parts.iter().map(&mut read).collect()
+    }
+
+    /// `first`: nothing is in the answer yet, so a batch may be larger than what is left.
+    fn read_one(&mut self, part: &FetchPart, left: usize, first: bool) -> Part {
+        let slot = match self.slot(part.id) {
+            Ok(slot) => slot,
+            Err(error) => return Part::failed(error, None),
+        };
+        let partition = &slot.partition;
+        let bounds = partition.bounds();
+        if let Err(error) = check_epoch(partition, part.leader_epoch) {
+            return Part::failed(error, None);
+        }
+        let max_bytes = part.max_bytes.min(left);
+        if max_bytes == 0 && !first {
+            return Part::of(bounds, Vec::new());
+        }
+        match partition.read(part.offset, max_bytes) {
+            Read::OutOfRange => Part::failed(PartitionError::OutOfRange, Some(bounds)),
+            Read::AtEnd => Part::of(bounds, Vec::new()),
+            Read::Batches(batches) => {
+                let fits = first || batches.iter().map(Bytes::len).sum::<usize>() <= max_bytes;
+                Part::of(bounds, if fits { batches } else { Vec::new() })
+            }
+            Read::Cold(plan) => {
+                let fetched = Fetched {
+                    error: None,
+                    bounds: Some(bounds),
+                    batches: Vec::new(),
+                };
+                Part {
+                    fetched,
+                    cold: Some(Cold {
+                        plan,
+                        max_bytes,
+                        oversize: first,
+                    }),
+                }
+            }
+        }
+    }
+
+    fn find_offset(&mut self, query: &OffsetQuery) -> Result<Lookup, PartitionError> {
+        let partition = &self.slot(query.id)?.partition;
+        check_epoch(partition, query.leader_epoch)?;
+        let bounds = partition.bounds();
+        let leader_epoch = partition.leader_epoch();
+        let at = |offset| {
+            Lookup::Found(FoundOffset {
+                offset,
+                timestamp: -1,
+                leader_epoch,
+            })
+        };
+        Ok(match query.spec {
+            OffsetSpec::Earliest => at(bounds.log_start_offset),
+            OffsetSpec::Latest => at(bounds.high_watermark),
+            OffsetSpec::MaxTimestamp => match partition.max_timestamp() {
+                None => Lookup::none(),
+                Some((timestamp, _)) => Lookup::Seek {
+                    plan: partition.plan_seek(timestamp),
+                    timestamp,
+                    bounds,
+                },
+            },
+            OffsetSpec::Tiered => Lookup::none(),
+            OffsetSpec::AtOrAfter(timestamp) => match partition.max_timestamp() {
+                Some((max, _)) if max >= timestamp => Lookup::Seek {
+                    plan: partition.plan_seek(timestamp),
+                    timestamp,
+                    bounds,
+                },
+                _ => Lookup::none(),
+            },
+        })
+    }
+}
+
+/// KIP-320: a client that knows another leader epoch is told so.
+fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), PartitionError> {
+    match epoch {
+        ..0 => Ok(()),
+        e if e < partition.leader_epoch() => Err(PartitionError::FencedLeaderEpoch),
+        e if e > partition.leader_epoch() => Err(PartitionError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// One partition's answer, of which a part may still have to be read from the disk.
+struct Part {
+    fetched: Fetched,
+    cold: Option<Cold>,
+}
+
+struct Cold {
+    plan: ReadPlan,
+    max_bytes: usize,
+    /// A batch larger than `max_bytes` may be given.
+    oversize: bool,
+}
+
+impl Part {
+    fn of(bounds: Bounds, batches: Vec<Bytes>) -> Self {
+        Part {
+            fetched: Fetched {
+                error: None,
+                bounds: Some(bounds),
+                batches,
+            },
+            cold: None,
+        }
+    }
+
+    fn failed(error: PartitionError, bounds: Option<Bounds>) -> Self {
+        Part {
+            fetched: Fetched {
+                error: Some(error),
+                bounds,
+                batches: Vec::new(),
+            },
+            cold: None,
+        }
+    }
+
+    fn bytes_expected(&self) -> usize {
+        self.cold
+            .as_ref()
+            .map_or_else(|| self.fetched.bytes(), |cold| cold.max_bytes.max(1))
+    }
+
+    /// Reads what is on the disk. Blocking.
+    fn run(self) -> Fetched {
+        let mut fetched = self.fetched;
+        let Some(cold) = self.cold else {
+            return fetched;
+        };
+        match cold.plan.run() {
+            Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
+                fetched.batches = vec![bytes]
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot read records from a segment");
+                fetched.error = Some(PartitionError::Storage);
+            }
+        }
+        fetched
+    }
+}
+
+enum Lookup {
+    Found(FoundOffset),
+    Seek {
+        plan: SeekPlan,
+        timestamp: i64,
+        bounds: Bounds,
+    },
+}
+
+impl Lookup {
+    fn none() -> Self {
+        Lookup::Found(FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        })
+    }
+
+    /// Looks into the segments if need be. Blocking then.
+    fn run(self) -> Result<FoundOffset, PartitionError> {
+        let (plan, timestamp, bounds) = match self {
+            Lookup::Found(found) => return Ok(found),
+            Lookup::Seek {
+                plan,
+                timestamp,
+                bounds,
+            } => (plan, timestamp, bounds),
+        };
+        let none = FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        };
+        let batch = plan.run().map_err(|error| {
+            tracing::error!(%error, "cannot search a segment by time");
+            PartitionError::Storage
+        })?;
+        let Some(batch) = batch else { return Ok(none) };
+        let batch = Batch::parse(&batch).map_err(|_| PartitionError::Storage)?;
+        let found = first_at_or_after(&batch, timestamp).map_err(|error| {
+            tracing::error!(%error, "cannot read a batch found by time");
+            PartitionError::Storage
+        })?;
+        Ok(match found {
+            Some((offset, timestamp)) if offset < bounds.high_watermark => FoundOffset {
+                offset,
+                timestamp,
+                leader_epoch: batch.header().partition_leader_epoch(),
+            },
+            _ => none,
+        })
+    }
+}
+
+/// The first record of a batch at or after a time: its offset and its timestamp.
+fn first_at_or_after(batch: &Batch, timestamp: i64) -> Result<Option<(i64, i64)>, RecordError> {
+    for record in records(batch, SEEK_INFLATED_BYTES_MAX)? {
+        let record = record?;
+        if record.timestamp >= timestamp {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,639 @@
+//! One partition's segments as its shard sees them: what is where, and plans for I/O.
+//!
+//! A [`Log`] never touches the disk. It makes plans ([`AppendPlan`], [`ReadPlan`], [`SeekPlan`],
+//! [`SyncPlan`]) that run off the shard, and is told how an append ended. One append is under way
+//! at a time.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::file::{read_full_at, write_all_vectored_at};
+use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
+use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
+use crate::record::batch::{self, BatchHeader};
+use crate::store::{PartitionId, StoredBatch, crc_matches};
+
+/// Read beyond what was asked for, so that the way from an index entry to the batch wanted costs no second read.
+const READ_SLACK: usize = 8 << 10;
+/// An index names positions in 32 bits.
+const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
+
+#[derive(Debug)]
+pub struct Log {
+    id: PartitionId,
+    dir: PathBuf,
+    segment_bytes: u64,
+    /// Ascending; all but the last are sealed.
+    segments: Vec<Segment>,
+    index: ActiveIndex,
+    /// The last segment, while it is kept open.
+    file: Option<Arc<File>>,
+    next_offset: i64,
+    /// Of the last segment.
+    max_timestamp: i64,
+    /// A failed write may have left bytes behind the committed end of the last segment.
+    torn: bool,
+    /// Segments from this one on have bytes that no checkpoint has synced.
+    unsynced_from: Option<i64>,
+    /// A file was made whose name no checkpoint has synced.
+    unsynced_names: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    base_offset: i64,
+    /// Where the next batch goes, counting appends that are under way.
+    end: u64,
+    /// Bytes that may be read.
+    committed: u64,
+}
+
+/// Where a log stands, as a checkpoint keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogPoint {
+    pub next_offset: i64,
+    pub segment_base: i64,
+    /// End of the last segment; 0: there is no segment yet.
+    pub position: u64,
+    pub index_entries: u32,
+    pub segment_max_timestamp: i64,
+}
+
+impl LogPoint {
+    pub fn empty(next_offset: i64) -> Self {
+        LogPoint {
+            next_offset,
+            segment_base: next_offset,
+            position: 0,
+            index_entries: 0,
+            segment_max_timestamp: i64::MIN,
+        }
+    }
+}
+
+impl Log {
+    /// `sealed`: base offset and size of the segments before the one that `at` names.
+    /// `unsynced_from`: the first segment that may not be on the disk whole.
+    pub(super) fn resume(
+        id: PartitionId,
+        dir: PathBuf,
+        segment_bytes: u64,
+        sealed: &[(i64, u64)],
+        at: LogPoint,
+        unsynced_from: Option<i64>,
+    ) -> Self {
+        let active = (at.position > 0).then_some((at.segment_base, at.position));
+        let segments = sealed.iter().copied().chain(active);
+        Log {
+            id,
+            dir,
+            segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
+            segments: segments
+                .map(|(base_offset, end)| Segment {
+                    base_offset,
+                    end,
+                    committed: end,
+                })
+                .collect(),
+            index: ActiveIndex::resumed(at.index_entries, at.position),
+            file: None,
+            next_offset: at.next_offset,
+            max_timestamp: at.segment_max_timestamp,
+            // What a crash left behind the end was not good; the next write removes it.
+            torn: true,
+            unsynced_from,
+            unsynced_names: unsynced_from.is_some(),
+        }
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Size from which on the next batch begins a new segment.
+    pub fn set_segment_bytes(&mut self, segment_bytes: u64) {
+        self.segment_bytes = segment_bytes.min(SEGMENT_BYTES_MAX);
+    }
+
+    /// Offset of the next batch to be written.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// Bytes in all segments, headers and all.
+    pub fn size(&self) -> u64 {
+        self.segments.iter().map(|s| s.committed).sum()
+    }
+
+    pub fn has_open_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    pub fn close_file(&mut self) {
+        self.file = None;
+    }
+
+    pub(super) fn point(&self) -> LogPoint {
+        match self.segments.last() {
+            None => LogPoint::empty(self.next_offset),
+            Some(last) => LogPoint {
+                next_offset: self.next_offset,
+                segment_base: last.base_offset,
+                position: last.committed,
+                index_entries: self.index.flushed,
+                segment_max_timestamp: self.max_timestamp,
+            },
+        }
+    }
+
+    /// Plans to write `batches`, whose offsets go on from where the log ends. Segments are rolled by size.
+    pub fn plan_append(&mut self, batches: Vec<StoredBatch>) -> AppendPlan {
+        let before = Before {
+            point: self.point(),
+            segments: self.segments.len(),
+            file: self.file.clone(),
+        };
+        let mut writes: Vec<SegmentWrite> = Vec::with_capacity(1);
+        for (number, batch) in batches.iter().enumerate() {
+            let rolled = self.roll_if_full(batch, &mut writes);
+            if rolled || writes.is_empty() {
+                writes.push(self.begin_write(number));
+            }
+            let Some(active) = self.segments.last_mut() else {
+                unreachable!("begin_write made a segment")
+            };
+            let relative = (batch.base_offset - active.base_offset) as u32;
+            self.index.note(relative, active.end, self.max_timestamp);
+            active.end += batch.size() as u64;
+            self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+            self.next_offset = batch.last_offset + 1;
+            if let Some(write) = writes.last_mut() {
+                write.batches.end = number + 1;
+            }
+        }
+        if self.index.pending.len() >= PENDING_MAX
+            && let Some(write) = writes.last_mut()
+        {
+            write.index = self.index.take_pending();
+        }
+        AppendPlan {
+            id: self.id,
+            dir: self.dir.clone(),
+            batches,
+            writes,
+            before,
+        }
+    }
+
+    /// Seals the last segment when the batch would not fit; true if it did.
+    fn roll_if_full(&mut self, batch: &StoredBatch, writes: &mut Vec<SegmentWrite>) -> bool {
+        let Some(last) = self.segments.last().copied() else {
+            return false;
+        };
+        let relative = batch.last_offset - last.base_offset;
+        let full =
+            last.end + batch.size() as u64 > self.segment_bytes || relative > i64::from(u32::MAX);
+        if !full || last.end == HEADER_LEN as u64 {
+            return false;
+        }
+        if writes.is_empty() {
+            writes.push(self.begin_write(0));
+        }
+        let relative = (self.next_offset - last.base_offset) as u32;
+        let seal = self.index.seal(relative, last.end, self.max_timestamp);
+        if let Some(write) = writes.last_mut() {
+            write.index = Some(seal);
+        }
+        self.index = ActiveIndex::new();
+        self.max_timestamp = i64::MIN;
+        self.file = None;
+        self.torn = false;
+        self.segments.push(Segment {
+            base_offset: batch.base_offset,
+            end: HEADER_LEN as u64,
+            committed: HEADER_LEN as u64,
+        });
+        true
+    }
+
+    /// A write of batches from number `first` on, at the end of the last segment.
+    fn begin_write(&mut self, first: usize) -> SegmentWrite {
+        if self.segments.is_empty() {
+            self.index = ActiveIndex::new();
+            self.segments.push(Segment {
+                base_offset: self.next_offset,
+                end: HEADER_LEN as u64,
+                committed: HEADER_LEN as u64,
+            });
+        }
+        let Some(active) = self.segments.last() else {
+            unreachable!("pushed above")
+        };
+        SegmentWrite {
+            base_offset: active.base_offset,
+            position: active.end,
+            file: self.file.clone(),
+            truncate: self.torn,
+            batches: first..first,
+            index: None,
+        }
+    }
+
+    /// The append is in the kernel's hands (and durable, if that was asked for): it may be read.
+    pub fn appended(&mut self, plan: &AppendPlan, file: Arc<File>) {
+        for segment in &mut self.segments[plan.before.segments.saturating_sub(1)..] {
+            segment.committed = segment.end;
+        }
+        self.file = Some(file);
+        self.torn = false;
+        let first = plan.writes.first().map(|w| w.base_offset);
+        self.unsynced_from = self.unsynced_from.or(first);
+        self.unsynced_names |= plan.writes.iter().any(SegmentWrite::is_fresh);
+    }
+
+    /// The append failed: the log ends where it ended before.
+    pub fn roll_back(&mut self, plan: &AppendPlan) {
+        let before = &plan.before;
+        if self.segments.len() > before.segments {
+            self.segments.truncate(before.segments);
+            self.index = ActiveIndex::resumed(before.point.index_entries, before.point.position);
+        } else {
+            self.index
+                .roll_back(before.point.index_entries, before.point.position);
+        }
+        if let Some(last) = self.segments.last_mut() {
+            last.end = last.committed;
+        }
+        self.file = before.file.clone();
+        self.next_offset = before.point.next_offset;
+        self.max_timestamp = before.point.segment_max_timestamp;
+        self.torn = true;
+    }
+
+    /// Plans to read whole batches from the one that holds `offset` on: at least one, and no more than
+    /// fit into `max_bytes` after it. `None` if no segment has that offset.
+    pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
+        let at = self
+            .segments
+            .partition_point(|s| s.base_offset <= offset)
+            .checked_sub(1)?;
+        Some(ReadPlan {
+            source: self.source(at),
+            offset,
+            max_bytes,
+        })
+    }
+
+    /// Plans to find the first batch with a record at or after `timestamp`.
+    pub fn plan_seek(&self, timestamp: i64) -> SeekPlan {
+        SeekPlan {
+            sources: (0..self.segments.len()).map(|at| self.source(at)).collect(),
+            timestamp,
+        }
+    }
+
+    fn source(&self, at: usize) -> Source {
+        let segment = self.segments[at];
+        let active = at + 1 == self.segments.len();
+        let path = segment::index_path(&self.dir, segment.base_offset);
+        Source {
+            dir: self.dir.clone(),
+            base_offset: segment.base_offset,
+            end: segment.committed,
+            file: if active { self.file.clone() } else { None },
+            index: active.then(|| Box::new(IndexReader::active(path, &self.index)) as OpenIndex),
+        }
+    }
+
+    /// Plans to make everything appended so far durable.
+    pub(super) fn plan_sync(&mut self) -> Option<SyncPlan> {
+        let from = self.unsynced_from.take()?;
+        let bases = self
+            .segments
+            .iter()
+            .map(|s| s.base_offset)
+            .filter(|b| *b >= from);
+        Some(SyncPlan {
+            dir: self.dir.clone(),
+            segments: bases.collect(),
+            names: std::mem::take(&mut self.unsynced_names),
+        })
+    }
+}
+
+struct Before {
+    point: LogPoint,
+    segments: usize,
+    file: Option<Arc<File>>,
+}
+
+/// Batches to be written to one partition's segments.
+pub struct AppendPlan {
+    id: PartitionId,
+    dir: PathBuf,
+    batches: Vec<StoredBatch>,
+    writes: Vec<SegmentWrite>,
+    before: Before,
+}
+
+struct SegmentWrite {
+    base_offset: i64,
+    position: u64,
+    file: Option<Arc<File>>,
+    /// Remove first what a failed write left from `position` on.
+    truncate: bool,
+    batches: std::ops::Range<usize>,
+    index: Option<IndexWrite>,
+}
+
+impl SegmentWrite {
+    /// The segment's first bytes are among those written.
+    fn is_fresh(&self) -> bool {
+        self.position == HEADER_LEN as u64
+    }
+}
+
+impl AppendPlan {
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn batches(&self) -> &[StoredBatch] {
+        &self.batches
+    }
+
+    /// Writes to the page cache; gives the last segment's file to keep open. Blocking.
+    pub fn run(&self) -> io::Result<Arc<File>> {
+        let mut last = None;
+        for write in &self.writes {
+            last = Some(self.run_one(write)?);
+        }
+        last.ok_or_else(|| io::Error::other("an append without batches"))
+    }
+
+    fn run_one(&self, write: &SegmentWrite) -> io::Result<Arc<File>> {
+        let fresh = write.is_fresh();
+        let file = match &write.file {
+            Some(file) => file.clone(),
+            None => Arc::new(self.open(write.base_offset, fresh)?),
+        };
+        if write.truncate && !fresh {
+            file.set_len(write.position)?;
+        }
+        let header = SegmentHeader {
+            id: self.id,
+            base_offset: write.base_offset,
+        }
+        .encode();
+        let batches = &self.batches[write.batches.clone()];
+        let mut slices = Vec::with_capacity(1 + 2 * batches.len());
+        if fresh {
+            slices.push(IoSlice::new(&header));
+        }
+        slices.extend(batches.iter().flat_map(StoredBatch::io_slices));
+        let position = if fresh { 0 } else { write.position };
+        write_all_vectored_at(&file, &mut slices, position)?;
+        if let Some(index) = &write.index {
+            index.run(&segment::index_path(&self.dir, write.base_offset))?;
+        }
+        Ok(file)
+    }
+
+    fn open(&self, base_offset: i64, fresh: bool) -> io::Result<File> {
+        let path = segment::log_path(&self.dir, base_offset);
+        if !fresh {
+            return File::options().read(true).write(true).open(path);
+        }
+        std::fs::create_dir_all(&self.dir)?;
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+    }
+}
+
+type OpenIndex = Box<dyn FnOnce() -> io::Result<IndexReader> + Send>;
+
+/// One segment to read from.
+struct Source {
+    dir: PathBuf,
+    base_offset: i64,
+    end: u64,
+    file: Option<Arc<File>>,
+    /// Of the segment being written; a sealed one's index is in its file.
+    index: Option<OpenIndex>,
+}
+
+impl Source {
+    fn open(&mut self) -> io::Result<(Arc<File>, IndexReader)> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => Arc::new(File::open(segment::log_path(&self.dir, self.base_offset))?),
+        };
+        let index = match self.index.take() {
+            Some(open) => open()?,
+            None => IndexReader::sealed(&self.dir, self.base_offset)?,
+        };
+        Ok((file, index))
+    }
+}
+
+/// A read of whole batches.
+pub struct ReadPlan {
+    source: Source,
+    offset: i64,
+    max_bytes: usize,
+}
+
+impl ReadPlan {
+    /// Whole batches with their CRCs checked, one after the other. Blocking.
+    ///
+    /// A damaged batch ends the answer before it; when it is the first one, the read fails.
+    pub fn run(mut self) -> io::Result<Bytes> {
+        let (file, index) = self.source.open()?;
+        let relative = (self.offset - self.source.base_offset).clamp(0, i64::from(u32::MAX)) as u32;
+        let mut position = index.position_of_offset(relative)?;
+        let mut want = self.max_bytes + READ_SLACK;
+        while position < self.source.end {
+            let chunk = read_chunk(&file, position, want, self.source.end)?;
+            let skipped = skip_before(&chunk, self.offset);
+            match whole_batches(&chunk[skipped.bytes..], self.max_bytes)? {
+                Walk::Batches(bytes) => {
+                    return Ok(chunk.slice(skipped.bytes..skipped.bytes + bytes));
+                }
+                Walk::Short(bytes) => want = bytes.max(want),
+            }
+            position += skipped.bytes as u64;
+        }
+        Ok(Bytes::new())
+    }
+}
+
+/// Reads up to `want` bytes; never beyond `end`, which is where committed data ends.
+fn read_chunk(file: &File, position: u64, want: usize, end: u64) -> io::Result<Bytes> {
+    let want = want.min(usize::try_from(end - position).unwrap_or(usize::MAX));
+    let mut buf = Vec::with_capacity(want);
+    while buf.len() < want {
+        let at = position + buf.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buf), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    buf.truncate(want);
+    Ok(Bytes::from(buf))
+}
+
+struct Skipped {
+    bytes: usize,
+}
+
+/// How many bytes of whole batches come before the one that holds `offset`.
+fn skip_before(chunk: &[u8], offset: i64) -> Skipped {
+    let mut bytes = 0;
+    while let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
+        let next = bytes + header.size_in_bytes();
+        if header.last_offset() >= offset || next > chunk.len() {
+            break;
+        }
+        bytes = next;
+    }
+    Skipped { bytes }
+}
+
+enum Walk {
+    /// This many bytes are whole, good batches.
+    Batches(usize),
+    /// The first batch needs this many bytes.
+    Short(usize),
+}
+
+fn whole_batches(chunk: &[u8], max_bytes: usize) -> io::Result<Walk> {
+    let mut bytes = 0;
+    loop {
+        let rest = &chunk[bytes..];
+        if rest.len() < batch::HEADER_LEN {
+            return Ok(if bytes > 0 {
+                Walk::Batches(bytes)
+            } else {
+                Walk::Short(batch::HEADER_LEN)
+            });
+        }
+        let header = BatchHeader::parse(rest);
+        let size = header.as_ref().map(BatchHeader::size_in_bytes);
+        let good = match size {
+            Ok(size) if bytes > 0 && bytes + size > max_bytes => return Ok(Walk::Batches(bytes)),
+            Ok(size) if size > rest.len() => {
+                return Ok(if bytes > 0 {
+                    Walk::Batches(bytes)
+                } else {
+                    Walk::Short(size)
+                });
+            }
+            Ok(size) => header
+                .is_ok_and(|h| crc_matches(&h, &rest[..size]))
+                .then_some(size),
+            Err(_) => None,
+        };
+        match good {
+            Some(size) => bytes += size,
+            None if bytes > 0 => return Ok(Walk::Batches(bytes)),
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a stored batch is damaged",
+                ));
+            }
+        }
+    }
+}
+
+/// A search by time.
+pub struct SeekPlan {
+    sources: Vec<Source>,
+    timestamp: i64,
+}
+
+impl SeekPlan {
+    /// The first batch whose largest timestamp is at least the one asked for. Blocking.
+    pub fn run(self) -> io::Result<Option<Bytes>> {
+        let last = self.sources.len().saturating_sub(1);
+        for (number, mut source) in self.sources.into_iter().enumerate() {
+            let (file, index) = source.open()?;
+            if number < last
+                && index
+                    .max_timestamp()?
+                    .is_none_or(|max| max < self.timestamp)
+            {
+                continue;
+            }
+            let position = index.position_of_timestamp(self.timestamp)?;
+            let mut scanner = Scanner::new(&file, position);
+            while scanner.position() < source.end {
+                match scanner.next_batch()? {
+                    Some(Ok(found)) if found.header.max_timestamp() >= self.timestamp => {
+                        return Ok(Some(Bytes::copy_from_slice(found.bytes)));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(damage)) => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, damage));
+                    }
+                    None => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Segments to be made durable.
+pub(super) struct SyncPlan {
+    dir: PathBuf,
+    segments: Vec<i64>,
+    names: bool,
+}
+
+impl SyncPlan {
+    /// Syncs data, indexes and names. What is not there any more was deleted with its topic. Blocking.
+    pub fn run(&self) -> io::Result<()> {
+        for base in &self.segments {
+            sync_if_there(&segment::log_path(&self.dir, *base))?;
+            sync_if_there(&segment::index_path(&self.dir, *base))?;
+        }
+        if self.names {
+            // The partition's folder, its topic's, and the one that holds the topics.
+            for dir in self.dir.ancestors().take(3) {
+                sync_if_there(dir)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sync_if_there(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_data(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Size of a sealed segment's file.
+pub(super) fn sealed_size(dir: &Path, base_offset: i64) -> io::Result<u64> {
+    Ok(std::fs::metadata(segment::log_path(dir, base_offset))?.len())
+}
+
+/// Reads batches at a known place, for recovery.
+pub(super) fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let n = read_full_at(file, &mut buf, position)?;
+    buf.truncate(n);
+    Ok(buf)
+}

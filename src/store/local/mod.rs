@@ -1,0 +1,390 @@
+//! The embedded store: segment files on this machine's disk.
+//!
+//! ```text
+//! <data folder>/
+//!   lock                         held while a process uses the folder
+//!   meta.json                    format version, cluster id
+//!   clean                        there after a stop that left nothing to repair
+//!   catalog.log                  topics (see `crate::catalog`)
+//!   topics/<topic id>/<partition>/<base offset>.log, .index
+//!   journal/, checkpoint/        per shard; the next start takes them over, whatever its number of shards
+//! ```
+//! What is acknowledged as durable is in the journal, synced (`flush = durable`); what is acknowledged
+//! at all is at least in the page cache of its segment. Nothing in `topics/` depends on the number of
+//! shards.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use self::journal::{Journal, Slot};
+use self::log::SyncPlan;
+pub use self::log::{AppendPlan, Log, ReadPlan, SeekPlan};
+pub use self::recovery::{Recovered, Report};
+use super::{PartitionId, Replay};
+use crate::wire::Uuid;
+
+mod checkpoint;
+mod file;
+mod index;
+mod journal;
+mod log;
+mod recovery;
+pub mod segment;
+#[cfg(test)]
+mod simulation;
+
+const FORMAT_VERSION: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "the data folder {0} is in use by another process; stop that one or choose another --data-dir"
+    )]
+    Locked(PathBuf),
+    #[error(
+        "the data folder {dir} has format version {found}, this program understands {FORMAT_VERSION}"
+    )]
+    Version { dir: PathBuf, found: u32 },
+    #[error("cannot use the data folder {dir}: {source}")]
+    Io { dir: PathBuf, source: io::Error },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    format_version: u32,
+    cluster_id: String,
+}
+
+/// A data folder that this process holds.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    cluster_id: String,
+    /// Locked for as long as this is alive.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens a data folder, or makes one. `cluster_id` is for a new one; it gets a random id without.
+    pub fn open(root: &Path, cluster_id: Option<&str>) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io {
+            dir: root.to_owned(),
+            source,
+        };
+        for folder in ["topics", "journal", "checkpoint"] {
+            std::fs::create_dir_all(root.join(folder)).map_err(io)?;
+        }
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join("lock"))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::Locked(root.to_owned()));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(io(e)),
+        }
+        let meta = read_or_make_meta(root, cluster_id).map_err(io)?;
+        if meta.format_version != FORMAT_VERSION {
+            return Err(OpenError::Version {
+                dir: root.to_owned(),
+                found: meta.format_version,
+            });
+        }
+        Ok(DataDir {
+            root: root.to_owned(),
+            cluster_id: meta.cluster_id,
+            _lock: lock,
+        })
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub fn catalog_path(&self) -> PathBuf {
+        self.root.join("catalog.log")
+    }
+
+    /// Brings all partitions to the state that the disk proves, and removes what belongs to no topic.
+    /// Blocking; uses one thread for each shard.
+    pub fn recover<R: Replay>(
+        &self,
+        partitions: &[PartitionId],
+        options: &Options,
+    ) -> io::Result<(Vec<Recovered<R>>, Vec<LocalStore>, Report)> {
+        let clean = self.take_clean_mark()?;
+        self.remove_unknown_topics(partitions)?;
+        let topics = self.root.join("topics");
+        let journal = self.root.join("journal");
+        let checkpoint = self.root.join("checkpoint");
+        let folders = recovery::Folders {
+            topics: &topics,
+            journal: &journal,
+            checkpoint: &checkpoint,
+        };
+        let start = recovery::recover::<R>(
+            &folders,
+            partitions,
+            clean,
+            options.shards,
+            options.segment_bytes,
+        )?;
+        let store = |shard| LocalStore {
+            topics: topics.clone(),
+            checkpoint: checkpoint::path(&checkpoint, start.generation + 1, shard),
+            segment_bytes: options.segment_bytes,
+            journal: options
+                .durable
+                .then(|| Journal::new(journal.clone(), shard)),
+        };
+        Ok((
+            start.partitions,
+            (0..options.shards).map(store).collect(),
+            start.report,
+        ))
+    }
+
+    /// Says for the next start that there is nothing to repair: every shard has made its last checkpoint.
+    pub fn mark_clean(&self) -> io::Result<()> {
+        file::replace_durably(&self.root.join("clean"), b"")
+    }
+
+    fn take_clean_mark(&self) -> io::Result<bool> {
+        match std::fs::remove_file(self.root.join("clean")) {
+            Ok(()) => file::sync_dir(&self.root).map(|()| true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A topic's folder outlives its entry in the catalog when the process ends between the two.
+    fn remove_unknown_topics(&self, partitions: &[PartitionId]) -> io::Result<()> {
+        let known: std::collections::HashSet<String> =
+            partitions.iter().map(|p| p.topic.to_string()).collect();
+        for entry in std::fs::read_dir(self.root.join("topics"))? {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| !known.contains(name))
+            {
+                tracing::info!(folder = %entry.path().display(), "removing what is left of a deleted topic");
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_or_make_meta(root: &Path, cluster_id: Option<&str>) -> io::Result<Meta> {
+    let path = root.join("meta.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let cluster_id = match cluster_id {
+                Some(id) => id.to_owned(),
+                None => Uuid::random().map_err(io::Error::other)?.to_string(),
+            };
+            let meta = Meta {
+                format_version: FORMAT_VERSION,
+                cluster_id,
+            };
+            file::replace_durably(&path, &serde_json::to_vec(&meta)?)?;
+            Ok(meta)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// How the store is to work.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub shards: usize,
+    /// Sync before acknowledging.
+    pub durable: bool,
+    pub segment_bytes: u64,
+}
+
+/// One shard's part of the store. Makes plans; what they do runs off the shard.
+pub struct LocalStore {
+    topics: PathBuf,
+    checkpoint: PathBuf,
+    segment_bytes: u64,
+    /// With `flush = durable`.
+    journal: Option<Journal>,
+}
+
+impl LocalStore {
+    /// The log of a partition that never had a record.
+    pub fn new_log(&self, id: PartitionId) -> Log {
+        let dir = recovery::partition_dir(&self.topics, id);
+        Log::resume(
+            id,
+            dir,
+            self.segment_bytes,
+            &[],
+            log::LogPoint::empty(0),
+            None,
+        )
+    }
+
+    /// Removes all that a topic has on the disk. Blocking.
+    pub fn remove_topic(&self, topic: Uuid) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+        let dir = self.topics.join(topic.to_string());
+        move || match std::fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Plans one commit. Commits are made one after the other.
+    pub fn plan_commit(&mut self, appends: Vec<AppendPlan>) -> Commit {
+        let batches = || appends.iter().flat_map(|a| a.batches());
+        let payload = batches().map(|b| b.size() as u64).sum();
+        let slot = self
+            .journal
+            .as_mut()
+            .map(|j| j.reserve(batches().count(), payload));
+        Commit {
+            appends,
+            slot,
+            written: Vec::new(),
+            journaled: None,
+        }
+    }
+
+    /// Notes how a commit ended; gives for each append its file, or why it failed.
+    pub fn committed(&mut self, commit: Commit) -> Vec<(AppendPlan, io::Result<Arc<File>>)> {
+        let mut journal_error = None;
+        if let (Some(journal), Some(slot)) = (&mut self.journal, &commit.slot) {
+            match commit.journaled {
+                Some(Ok((file, bytes))) => journal.written(slot, bytes, file),
+                Some(Err(e)) => {
+                    journal.failed(slot);
+                    journal_error = Some(e);
+                }
+                None => journal.failed(slot),
+            }
+        }
+        let outcome = |written: io::Result<Arc<File>>| match &journal_error {
+            Some(e) => Err(io::Error::new(e.kind(), format!("journal: {e}"))),
+            None => written,
+        };
+        let written = commit.written.into_iter().map(outcome);
+        commit.appends.into_iter().zip(written).collect()
+    }
+
+    pub fn wants_checkpoint(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::wants_checkpoint)
+    }
+
+    /// Plans a checkpoint of these partitions (all of the shard). No commit may be under way.
+    pub fn plan_checkpoint<'a, R: Replay>(
+        &mut self,
+        partitions: impl Iterator<Item = (&'a mut Log, i64, &'a R)>,
+    ) -> Checkpoint {
+        let mut syncs = Vec::new();
+        let mut writer = checkpoint::Writer::new();
+        for (log, log_start_offset, state) in partitions {
+            syncs.extend(log.plan_sync());
+            writer.add(log.id(), log_start_offset, log.point(), state);
+        }
+        Checkpoint {
+            path: self.checkpoint.clone(),
+            bytes: writer.finish(),
+            syncs,
+            sequence: self.journal.as_ref().map_or(0, Journal::last_sequence),
+        }
+    }
+
+    /// Notes that a checkpoint is on the disk; gives the files to be removed now.
+    pub fn checkpointed(&mut self, done: &Checkpoint) -> impl FnOnce() + Send + use<> {
+        let surplus = self
+            .journal
+            .as_mut()
+            .map_or_else(Vec::new, |j| j.release(done.sequence));
+        move || {
+            for path in surplus {
+                if let Err(error) = std::fs::remove_file(&path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove a journal file that is done with");
+                }
+            }
+        }
+    }
+}
+
+/// One group commit: appends of many partitions, made durable by one sync.
+pub struct Commit {
+    appends: Vec<AppendPlan>,
+    slot: Option<Slot>,
+    written: Vec<io::Result<Arc<File>>>,
+    journaled: Option<io::Result<(Arc<File>, u64)>>,
+}
+
+impl Commit {
+    /// Hands all batches to the kernel. Blocking.
+    pub fn write(&mut self) {
+        self.written = self.appends.iter().map(AppendPlan::run).collect();
+    }
+
+    /// Partitions whose batches the kernel did not take.
+    pub fn failed_writes(&self) -> impl Iterator<Item = PartitionId> {
+        self.appends
+            .iter()
+            .zip(&self.written)
+            .filter(|(_, w)| w.is_err())
+            .map(|(a, _)| a.id())
+    }
+
+    /// Makes what was written durable, if the store is to do so. Blocking.
+    pub fn sync(&mut self) {
+        let good: Vec<_> = self
+            .appends
+            .iter()
+            .zip(&self.written)
+            .filter(|(_, w)| w.is_ok())
+            .map(|(a, _)| a)
+            .collect();
+        if let Some(slot) = &self.slot
+            && !good.is_empty()
+        {
+            self.journaled = Some(slot.write(&good));
+        }
+    }
+}
+
+/// A checkpoint to be made.
+pub struct Checkpoint {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    syncs: Vec<SyncPlan>,
+    /// The last journal group that it overtakes.
+    sequence: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The kernel may have dropped what it could not write and forget about it: another sync proves nothing.
+    #[error("cannot sync segments: {0}")]
+    Sync(io::Error),
+    #[error("cannot save the checkpoint: {0}")]
+    Save(io::Error),
+}
+
+impl Checkpoint {
+    /// Syncs the segments, then writes the checkpoint. Blocking.
+    pub fn run(&self) -> Result<(), CheckpointError> {
+        for sync in &self.syncs {
+            sync.run().map_err(CheckpointError::Sync)?;
+        }
+        file::replace_durably(&self.path, &self.bytes).map_err(CheckpointError::Save)
+    }
+}

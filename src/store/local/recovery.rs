@@ -1,0 +1,424 @@
+//! Start: every partition is brought to the state that its segments, checkpoint and journal prove.
+//!
+//! After a clean stop the checkpoint says it all. Otherwise each partition's segments are scanned from
+//! its checkpoint on, merged with what the journal holds of it: where the two differ the journal is
+//! right (only it was synced before the acknowledgement), and what is torn at the end is cut off. All
+//! that is found is synced and checkpointed before anybody may read it, so that nobody sees a record
+//! that a power loss could take back, and each run begins with an empty journal.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::checkpoint::{self, Entry};
+use super::index::ActiveIndex;
+use super::journal::{self, Found};
+use super::log::{Log, LogPoint, sealed_size};
+use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
+use crate::record::batch::BatchHeader;
+use crate::store::{PartitionId, Replay};
+
+/// A partition as it stands after a start.
+pub struct Recovered<R> {
+    pub id: PartitionId,
+    pub log: Log,
+    pub log_start_offset: i64,
+    pub state: R,
+}
+
+/// What a start found and did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    pub clean: bool,
+    pub partitions: usize,
+    pub scanned_bytes: u64,
+    pub journal_batches: usize,
+    /// Batches that the journal had and the segments had not.
+    pub restored_batches: usize,
+    /// Bytes cut off behind the last good batch.
+    pub truncated_bytes: u64,
+}
+
+impl Report {
+    fn add(&mut self, other: &Report) {
+        self.partitions += other.partitions;
+        self.scanned_bytes += other.scanned_bytes;
+        self.restored_batches += other.restored_batches;
+        self.truncated_bytes += other.truncated_bytes;
+    }
+}
+
+/// What the shards go on from.
+pub(super) struct Start<R> {
+    pub partitions: Vec<Recovered<R>>,
+    pub report: Report,
+    /// Of the checkpoint that recovery made.
+    pub generation: u64,
+}
+
+pub(super) struct Folders<'a> {
+    pub topics: &'a Path,
+    pub journal: &'a Path,
+    pub checkpoint: &'a Path,
+}
+
+pub(super) fn partition_dir(topics: &Path, id: PartitionId) -> PathBuf {
+    topics.join(id.topic.to_string()).join(id.index.to_string())
+}
+
+pub(super) fn recover<R: Replay>(
+    folders: &Folders<'_>,
+    partitions: &[PartitionId],
+    clean: bool,
+    threads: usize,
+    segment_bytes: u64,
+) -> io::Result<Start<R>> {
+    let mut checkpoints = checkpoint::read_all::<R>(folders.checkpoint)?;
+    let mut journal = journal::read_all(folders.journal)?;
+    if clean {
+        // All of it is in the checkpoint.
+        journal.batches.clear();
+    }
+    let mut report = Report {
+        clean,
+        journal_batches: journal.batches.len(),
+        ..Report::default()
+    };
+    let mut by_partition: HashMap<PartitionId, Vec<Found>> = HashMap::new();
+    for found in journal.batches {
+        by_partition.entry(found.id).or_default().push(found);
+    }
+    let work = partitions.iter().map(|id| Work {
+        id: *id,
+        entry: checkpoints.entries.remove(id),
+        journal: by_partition.remove(id).unwrap_or_default(),
+    });
+    let queue = Mutex::new(work);
+    let run = || -> io::Result<Vec<(Recovered<R>, Report)>> {
+        let mut done = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
+            let Some(work) = next else { return Ok(done) };
+            done.push(work.run(folders.topics, clean, segment_bytes)?);
+        }
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(run)).collect();
+        let join = |w: std::thread::ScopedJoinHandle<'_, _>| {
+            w.join()
+                .unwrap_or_else(|_| Err(io::Error::other("a recovery thread panicked")))
+        };
+        workers.into_iter().map(join).collect()
+    });
+    let mut recovered = Vec::with_capacity(partitions.len());
+    for result in results {
+        for (partition, part) in result? {
+            report.add(&part);
+            recovered.push(partition);
+        }
+    }
+    let generation = checkpoints.next_generation;
+    save_checkpoint(
+        &checkpoint::path(folders.checkpoint, generation, 0),
+        &mut recovered,
+    )?;
+    for done_with in checkpoints.files.iter().chain(&journal.files) {
+        std::fs::remove_file(done_with)?;
+    }
+    Ok(Start {
+        partitions: recovered,
+        report,
+        generation,
+    })
+}
+
+fn save_checkpoint<R: Replay>(path: &Path, partitions: &mut [Recovered<R>]) -> io::Result<()> {
+    let mut writer = checkpoint::Writer::new();
+    for partition in partitions {
+        writer.add(
+            partition.id,
+            partition.log_start_offset,
+            partition.log.point(),
+            &partition.state,
+        );
+    }
+    super::file::replace_durably(path, &writer.finish())
+}
+
+struct Work<R> {
+    id: PartitionId,
+    entry: Option<Entry<R>>,
+    journal: Vec<Found>,
+}
+
+impl<R: Replay> Work<R> {
+    fn run(
+        self,
+        topics: &Path,
+        clean: bool,
+        segment_bytes: u64,
+    ) -> io::Result<(Recovered<R>, Report)> {
+        let dir = partition_dir(topics, self.id);
+        let mut entry = self.entry.unwrap_or_else(|| Entry {
+            id: self.id,
+            log_start_offset: 0,
+            point: LogPoint::empty(0),
+            state: R::default(),
+        });
+        entry.state.roll_back(entry.point.next_offset);
+        let bases = segment::list(&dir)?;
+        let mut rebuild = Rebuild {
+            id: self.id,
+            dir,
+            point: entry.point,
+            sealed: Vec::new(),
+            index: ActiveIndex::resumed(entry.point.index_entries, entry.point.position),
+            state: entry.state,
+            report: Report {
+                partitions: 1,
+                ..Report::default()
+            },
+        };
+        for base in bases.iter().filter(|b| **b < rebuild.point.segment_base) {
+            rebuild
+                .sealed
+                .push((*base, sealed_size(&rebuild.dir, *base)?));
+        }
+        if !clean {
+            let later = bases
+                .into_iter()
+                .filter(|b| *b >= rebuild.point.segment_base)
+                .collect();
+            rebuild.run(later, without_refused(self.journal))?;
+        }
+        let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
+        let mut log = Log::resume(
+            self.id,
+            rebuild.dir,
+            segment_bytes,
+            &rebuild.sealed,
+            rebuild.point,
+            unsynced_from,
+        );
+        if let Some(sync) = log.plan_sync() {
+            sync.run()?;
+        }
+        let recovered = Recovered {
+            id: self.id,
+            log,
+            log_start_offset: entry.log_start_offset,
+            state: rebuild.state,
+        };
+        Ok((recovered, rebuild.report))
+    }
+}
+
+/// Of two entries for the same offsets the later was acknowledged and the earlier refused.
+fn without_refused(mut journal: Vec<Found>) -> Vec<Found> {
+    let mut from = i64::MAX;
+    let mut kept = Vec::with_capacity(journal.len());
+    while let Some(found) = journal.pop() {
+        if found.last_offset < from {
+            from = found.base_offset;
+            kept.push(found);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// One partition's way from its checkpoint to its end.
+struct Rebuild<R> {
+    id: PartitionId,
+    dir: PathBuf,
+    point: LogPoint,
+    sealed: Vec<(i64, u64)>,
+    index: ActiveIndex,
+    state: R,
+    report: Report,
+}
+
+impl<R: Replay> Rebuild<R> {
+    fn run(&mut self, segments: Vec<i64>, journal: Vec<Found>) -> io::Result<()> {
+        let from = self.point.next_offset;
+        let mut journal = journal
+            .into_iter()
+            .skip_while(|f| f.base_offset < from)
+            .peekable();
+        let mut segments = segments.into_iter().peekable();
+        while let Some(base) = segments.next_if(|base| self.begins_segment(*base)) {
+            self.seal_for(base)?;
+            let path = segment::log_path(&self.dir, base);
+            let file = File::options().read(true).write(true).open(&path)?;
+            let whole = self.scan(&file, &mut journal)?;
+            if !whole {
+                self.cut(&file)?;
+                break;
+            }
+        }
+        self.remove_later(segments)?;
+        let mut open = None;
+        for found in journal {
+            self.restore(&found, &mut open)?;
+        }
+        if let Some(write) = self.index.take_pending() {
+            write.run(&segment::index_path(&self.dir, self.point.segment_base))?;
+        }
+        self.point.index_entries = self.index.flushed;
+        Ok(())
+    }
+
+    /// A segment goes on where the log ends so far, or is the one the checkpoint stands in.
+    fn begins_segment(&self, base: i64) -> bool {
+        base == self.point.next_offset || base == self.point.segment_base
+    }
+
+    /// Moves on to the segment at `base`.
+    fn seal_for(&mut self, base: i64) -> io::Result<()> {
+        if self.point.position > 0 && base != self.point.segment_base {
+            let relative = (self.point.next_offset - self.point.segment_base) as u32;
+            let seal = self.index.seal(
+                relative,
+                self.point.position,
+                self.point.segment_max_timestamp,
+            );
+            seal.run(&segment::index_path(&self.dir, self.point.segment_base))?;
+            self.sealed
+                .push((self.point.segment_base, self.point.position));
+            self.point = LogPoint::empty(self.point.next_offset);
+            self.index = ActiveIndex::new();
+        }
+        self.point.segment_base = base;
+        Ok(())
+    }
+
+    /// Reads batches as long as they are good, go on where the log ends, and agree with the journal.
+    /// False if something else came before the end of the file.
+    fn scan(
+        &mut self,
+        file: &File,
+        journal: &mut std::iter::Peekable<impl Iterator<Item = Found>>,
+    ) -> io::Result<bool> {
+        if self.point.position == 0 {
+            let header = SegmentHeader::read(file);
+            let ours =
+                header.is_ok_and(|h| h.id == self.id && h.base_offset == self.point.segment_base);
+            if !ours {
+                return Ok(false);
+            }
+            self.point.position = HEADER_LEN as u64;
+        }
+        let mut scanner = Scanner::new(file, self.point.position);
+        loop {
+            let (header, position) = match scanner.next_batch()? {
+                None => return Ok(true),
+                Some(Err(_)) => return Ok(false),
+                Some(Ok(batch)) => {
+                    if batch.header.base_offset() != self.point.next_offset {
+                        return Ok(false);
+                    }
+                    if let Some(found) =
+                        journal.next_if(|f| f.base_offset == batch.header.base_offset())
+                    {
+                        let same = super::log::read_at(&found.file, found.position, found.len)?;
+                        if same != batch.bytes {
+                            self.cut(file)?;
+                            let mut open = None;
+                            self.restore(&found, &mut open)?;
+                            return Ok(false);
+                        }
+                    }
+                    (batch.header, batch.position)
+                }
+            };
+            self.report.scanned_bytes += header.size_in_bytes() as u64;
+            self.take(&header, position);
+        }
+    }
+
+    /// Counts a batch at `position` in.
+    fn take(&mut self, header: &BatchHeader, position: u64) {
+        let relative = (header.base_offset() - self.point.segment_base) as u32;
+        self.index
+            .note(relative, position, self.point.segment_max_timestamp);
+        self.point.position = position + header.size_in_bytes() as u64;
+        self.point.next_offset = header.last_offset() + 1;
+        self.point.segment_max_timestamp =
+            self.point.segment_max_timestamp.max(header.max_timestamp());
+        self.state.replay(header);
+    }
+
+    /// Writes a batch that the journal has and the segment has not.
+    fn restore(&mut self, found: &Found, open: &mut Option<File>) -> io::Result<()> {
+        if found.base_offset != self.point.next_offset {
+            tracing::error!(partition = %self.id, expected = self.point.next_offset, found = found.base_offset,
+                "the journal does not go on where the segments end; its later batches of this partition are left out");
+            return Ok(());
+        }
+        let bytes = super::log::read_at(&found.file, found.position, found.len)?;
+        let header = BatchHeader::parse(&bytes)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        if open.is_none() {
+            *open = Some(self.open_last()?);
+        }
+        let Some(file) = open.as_ref() else {
+            return Ok(());
+        };
+        file.write_all_at(&bytes, self.point.position)?;
+        let position = self.point.position;
+        self.take(&header, position);
+        self.report.restored_batches += 1;
+        Ok(())
+    }
+
+    /// The last segment, made if there is none.
+    fn open_last(&mut self) -> io::Result<File> {
+        std::fs::create_dir_all(&self.dir)?;
+        let path = segment::log_path(&self.dir, self.point.segment_base);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        if self.point.position == 0 {
+            let header = SegmentHeader {
+                id: self.id,
+                base_offset: self.point.segment_base,
+            };
+            file.set_len(0)?;
+            file.write_all_at(&header.encode(), 0)?;
+            self.point.position = HEADER_LEN as u64;
+        }
+        Ok(file)
+    }
+
+    /// Removes what is not good behind the end.
+    fn cut(&mut self, file: &File) -> io::Result<()> {
+        let len = file.metadata()?.len();
+        let end = self.point.position;
+        if len > end {
+            self.report.truncated_bytes += len - end;
+            tracing::warn!(partition = %self.id, segment = self.point.segment_base, offset = self.point.next_offset,
+                bytes = len - end, "cut off what was torn or never acknowledged at the end of the log");
+            file.set_len(end)?;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that do not go on where the log ends: they came after what was cut.
+    fn remove_later(&mut self, segments: impl Iterator<Item = i64>) -> io::Result<()> {
+        for base in segments {
+            let path = segment::log_path(&self.dir, base);
+            self.report.truncated_bytes += std::fs::metadata(&path)?.len();
+            tracing::warn!(partition = %self.id, segment = base, end = self.point.next_offset,
+                "removed a segment behind the end of the log");
+            std::fs::remove_file(path)?;
+            let _ = std::fs::remove_file(segment::index_path(&self.dir, base));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Segment files: a header, then record batches as they go over the wire, one after the other.
+//!
+//! ```text
+//! <base offset, 20 digits>.log
+//!   0..8    "TIDESEGM"      8..12  format version (u32)   12..28  topic id
+//!   28..32  partition (i32) 32..40 base offset (i64)      40..60  zero
+//!   60..64  CRC-32C of bytes 0..60
+//!   64..    record batches (magic 2)
+//! ```
+//! Integers are big-endian, as in Kafka's batches.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file::read_full_at;
+use crate::record::batch::{self, BatchHeader};
+use crate::store::{PartitionId, crc_matches};
+use crate::wire::Uuid;
+
+pub const HEADER_LEN: usize = 64;
+const MAGIC: &[u8; 8] = b"TIDESEGM";
+const VERSION: u32 = 1;
+/// Bytes read in one call while scanning.
+const SCAN_CHUNK: usize = 1 << 20;
+/// A batch that claims more is damage: no produce request may carry that much.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// What a segment file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    pub id: PartitionId,
+    pub base_offset: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    #[error("not a segment file, or its header is damaged")]
+    NotASegment,
+    #[error("segment format version {0} is newer than this program understands")]
+    Version(u32),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut out = [0; HEADER_LEN];
+        out[..8].copy_from_slice(MAGIC);
+        out[8..12].copy_from_slice(&VERSION.to_be_bytes());
+        out[12..28].copy_from_slice(&self.id.topic.0);
+        out[28..32].copy_from_slice(&self.id.index.to_be_bytes());
+        out[32..40].copy_from_slice(&self.base_offset.to_be_bytes());
+        let crc = crc32c::crc32c(&out[..60]);
+        out[60..].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, SegmentError> {
+        let word = |at: usize| {
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != word(60) {
+            return Err(SegmentError::NotASegment);
+        }
+        if word(8) != VERSION {
+            return Err(SegmentError::Version(word(8)));
+        }
+        let mut topic = [0; 16];
+        topic.copy_from_slice(&bytes[12..28]);
+        Ok(SegmentHeader {
+            id: PartitionId {
+                topic: Uuid(topic),
+                index: word(28) as i32,
+            },
+            base_offset: (i64::from(word(32)) << 32) | i64::from(word(36)),
+        })
+    }
+
+    pub fn read(file: &File) -> Result<Self, SegmentError> {
+        let mut bytes = [0; HEADER_LEN];
+        if read_full_at(file, &mut bytes, 0)? < HEADER_LEN {
+            return Err(SegmentError::NotASegment);
+        }
+        Self::decode(&bytes)
+    }
+}
+
+pub(super) fn log_path(dir: &Path, base_offset: i64) -> PathBuf {
+    dir.join(format!("{base_offset:020}.log"))
+}
+
+pub(super) fn index_path(dir: &Path, base_offset: i64) -> PathBuf {
+    dir.join(format!("{base_offset:020}.index"))
+}
+
+/// Base offsets of the segments in a partition's folder, ascending. A folder that is not there has none.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut bases = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let base = name.to_str().and_then(|n| n.strip_suffix(".log"));
+        if let Some(base) = base.and_then(|n| n.parse().ok()) {
+            bases.push(base);
+        }
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Why a scan stopped before the end of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("the file ends in the middle of a batch")]
+    Torn,
+    #[error("what stands there is not a batch header")]
+    Header,
+    #[error("the batch's CRC does not match its bytes")]
+    Crc,
+}
+
+/// Reads a segment's batches in order, with their CRCs checked.
+pub struct Scanner<'a> {
+    file: &'a File,
+    buf: Vec<u8>,
+    /// Where `buf` begins in the file.
+    buf_at: u64,
+    /// Valid bytes in `buf`.
+    filled: usize,
+    position: u64,
+}
+
+/// A batch met by a [`Scanner`].
+pub struct Scanned<'a> {
+    pub position: u64,
+    pub header: BatchHeader,
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Scanner<'a> {
+    /// `position` must be where a batch begins, [`HEADER_LEN`] for the first.
+    pub fn new(file: &'a File, position: u64) -> Self {
+        Scanner {
+            file,
+            buf: vec![0; SCAN_CHUNK],
+            buf_at: position,
+            filled: 0,
+            position,
+        }
+    }
+
+    /// Where the next batch would begin: the end of all that was good so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next batch, `None` at a clean end of the file.
+    pub fn next_batch(&mut self) -> io::Result<Option<Result<Scanned<'_>, Damage>>> {
+        let available = self.fill(batch::HEADER_LEN)?;
+        if available == 0 {
+            return Ok(None);
+        }
+        if available < batch::HEADER_LEN {
+            return Ok(Some(Err(Damage::Torn)));
+        }
+        let at = (self.position - self.buf_at) as usize;
+        let header = match BatchHeader::parse(&self.buf[at..at + batch::HEADER_LEN]) {
+            Ok(header) if header.size_in_bytes() <= BATCH_BYTES_MAX => header,
+            _ => return Ok(Some(Err(Damage::Header))),
+        };
+        let size = header.size_in_bytes();
+        if self.fill(size)? < size {
+            return Ok(Some(Err(Damage::Torn)));
+        }
+        let at = (self.position - self.buf_at) as usize;
+        let bytes = &self.buf[at..at + size];
+        if !crc_matches(&header, bytes) {
+            return Ok(Some(Err(Damage::Crc)));
+        }
+        let position = self.position;
+        self.position += size as u64;
+        Ok(Some(Ok(Scanned {
+            position,
+            header,
+            bytes,
+        })))
+    }
+
+    /// Makes `want` bytes from the position on available, and says how many there are (fewer at the end).
+    fn fill(&mut self, want: usize) -> io::Result<usize> {
+        let mut at = (self.position - self.buf_at) as usize;
+        if self.filled - at < want {
+            self.buf.copy_within(at..self.filled, 0);
+            self.filled -= at;
+            self.buf_at = self.position;
+            at = 0;
+            if self.buf.len() < want {
+                self.buf.resize(want.next_multiple_of(SCAN_CHUNK), 0);
+            }
+            let free = &mut self.buf[self.filled..];
+            self.filled += read_full_at(self.file, free, self.buf_at + self.filled as u64)?;
+        }
+        Ok((self.filled - at).min(want))
+    }
+}
