@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::ValueParser;
@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::config::{self, Config, Form, Given, Host, OPTIONS, Origin, Resolved, UsageError};
-use crate::logging;
+use crate::{dump, logging};
 
 /// Names the TOML file. It is no option of the table, as the file cannot name itself.
 const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
@@ -28,6 +28,8 @@ pub enum Command {
     Serve(Box<Resolved>),
     /// Write this text to standard output: help, version, configuration.
     Print(String),
+    /// Show what a segment file holds.
+    Dump(PathBuf),
 }
 
 /// The whole program but for the server: reads the command line, prints or calls `serve`, and says
@@ -42,6 +44,7 @@ pub fn main<E: Error>(serve: impl FnOnce(Config) -> Result<(), E>) -> ExitCode {
         read_file,
     ) {
         Ok(Command::Print(text)) => print(&text, &mut io::stdout().lock()),
+        Ok(Command::Dump(path)) => dump_to(&path, io::BufWriter::new(io::stdout().lock())),
         Ok(Command::Serve(resolved)) => run(*resolved, serve),
         Err(error) => complain(&error, EXIT_USAGE),
     }
@@ -87,6 +90,21 @@ fn print(text: &str, out: &mut impl Write) -> ExitCode {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
+    }
+}
+
+fn dump_to(path: &Path, mut out: impl Write) -> ExitCode {
+    let dumped = dump::dump(path, &mut out);
+    match (dumped, out.flush()) {
+        (Ok(()), Ok(())) => ExitCode::SUCCESS,
+        // A reader such as `head` has seen enough.
+        (Err(dump::DumpError::Output(error)), _) | (Ok(()), Err(error))
+            if error.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        (Err(error), _) => complain(&error, 1),
+        (Ok(()), Err(error)) => complain(&error, 1),
     }
 }
 
@@ -136,6 +154,13 @@ pub fn parse(
         Some(("config", matches)) => Ok(Command::Print(
             resolve(matches, env, host, read_file)?.to_toml(),
         )),
+        Some(("dump", matches)) => {
+            let file = matches
+                .get_one::<OsString>("file")
+                .cloned()
+                .unwrap_or_default();
+            Ok(Command::Dump(file.into()))
+        }
         Some((_, matches)) => Ok(Command::Serve(
             resolve(matches, env, host, read_file)?.into(),
         )),
@@ -211,6 +236,17 @@ fn command() -> clap::Command {
             with_options(clap::Command::new("config"))
                 .about("Print what is in force, and where each value came from, as TOML")
                 .arg(markdown),
+        )
+        .subcommand(
+            clap::Command::new("dump")
+                .about("Show the batches and records of a segment file, and what is wrong with it")
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .value_parser(ValueParser::os_string())
+                        .required(true)
+                        .help("A .log file below the data directory's topics/"),
+                ),
         )
 }
 

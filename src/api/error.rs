@@ -1,0 +1,48 @@
+//! What goes wrong below, as Kafka's error codes: the one place that maps them.
+
+use crate::catalog::keeper::ChangeError;
+use crate::partition::owner::PartitionError;
+use crate::partition::producers::SequenceError;
+use crate::record::ErrorKind;
+use crate::wire::ErrorCode;
+
+impl From<PartitionError> for ErrorCode {
+    fn from(error: PartitionError) -> Self {
+        match error {
+            PartitionError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            PartitionError::Storage => ErrorCode::KAFKA_STORAGE_ERROR,
+            PartitionError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
+            PartitionError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
+            PartitionError::UnknownLeaderEpoch => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            PartitionError::Sequence(SequenceError::StaleEpoch { .. }) => {
+                ErrorCode::INVALID_PRODUCER_EPOCH
+            }
+            PartitionError::Sequence(SequenceError::OutOfOrder { .. }) => {
+                ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+            }
+        }
+    }
+}
+
+impl From<ErrorKind> for ErrorCode {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::CorruptMessage => ErrorCode::CORRUPT_MESSAGE,
+            ErrorKind::MessageTooLarge => ErrorCode::MESSAGE_TOO_LARGE,
+            ErrorKind::InvalidTimestamp => ErrorCode::INVALID_TIMESTAMP,
+            ErrorKind::UnsupportedCompressionType => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            ErrorKind::InvalidRecord => ErrorCode::INVALID_RECORD,
+        }
+    }
+}
+
+impl From<&ChangeError> for ErrorCode {
+    fn from(error: &ChangeError) -> Self {
+        match error {
+            ChangeError::Exists => ErrorCode::TOPIC_ALREADY_EXISTS,
+            ChangeError::Collides(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ChangeError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The Kafka APIs, one file for each, and the registry of all.
+//!
+//! A handler gets a [`Call`] and gives an [`Answer`]. What must happen in the order of the requests of
+//! a connection (appending what a producer sent) happens before the handler returns, or in
+//! [`Answer::First`]; what may take long comes in [`Answer::Later`]. ApiVersions is computed from
+//! [`REGISTRY`].
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::gateway::Gateway;
+use crate::wire::codec::{DecodeError, Message, Reader};
+use crate::wire::frame::{RequestHeader, encode_response};
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod error;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod operations;
+mod owners;
+mod produce;
+
+/// Every API that is served, by key.
+pub const REGISTRY: &[Api] = &[
+    produce::API,
+    fetch::API,
+    list_offsets::API,
+    metadata::API,
+    api_versions::API,
+    create_topics::API,
+    delete_topics::API,
+    init_producer_id::API,
+    describe_cluster::API,
+];
+
+/// One API: what it is called, which versions of it are served, and by what.
+pub struct Api {
+    pub key: i16,
+    pub name: &'static str,
+    pub versions: RangeInclusive<i16>,
+    handle: fn(Call) -> Handled,
+}
+
+pub type Handled = Result<Answer, DecodeError>;
+
+/// What a request is answered with.
+pub enum Answer {
+    /// This frame.
+    Frame(Vec<Bytes>),
+    /// Nothing: produce with acks=0.
+    Silence,
+    /// Nothing, and the connection ends. The text says why.
+    Close(String),
+    /// A frame that is there later; requests after this one are taken up meanwhile. It makes progress
+    /// only when all answers before it are on their way.
+    Later(Pin<Box<dyn Future<Output = Vec<Bytes>>>>),
+    /// Requests after this one have to wait until this is done.
+    First(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+/// What is known of the client that asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    pub peer: SocketAddr,
+}
+
+/// One request.
+pub struct Call {
+    pub gateway: Rc<Gateway>,
+    pub client: Client,
+    pub header: RequestHeader,
+    body: Reader,
+}
+
+impl Call {
+    pub fn version(&self) -> i16 {
+        self.header.api_version
+    }
+
+    /// The request's body.
+    fn decode<M: Message>(&mut self) -> Result<M, DecodeError> {
+        // Bytes behind the body are let be, as Apache Kafka does.
+        M::decode(&mut self.body, self.header.api_version)
+    }
+
+    /// The frame of a response to this request.
+    fn frame<M: Message>(&self, response: &M) -> Vec<Bytes> {
+        encode_response(
+            self.header.api_key,
+            self.header.api_version,
+            self.header.correlation_id,
+            response,
+        )
+    }
+
+    fn answer<M: Message>(&self, response: &M) -> Handled {
+        Ok(Answer::Frame(self.frame(response)))
+    }
+
+    /// Answers with what `respond` gives in the end.
+    fn later<M: Message, F: Future<Output = M> + 'static>(
+        self,
+        respond: impl FnOnce(Rc<Self>) -> F,
+    ) -> Handled {
+        let call = Rc::new(self);
+        let response = respond(call.clone());
+        Ok(Answer::Later(Box::pin(async move {
+            call.frame(&response.await)
+        })))
+    }
+}
+
+/// Why a request has no answer: the connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("malformed request header: {0}")]
+    Header(DecodeError),
+    #[error("API key {0} is not served")]
+    UnknownApi(i16),
+    #[error("version {version} of {api} is not served")]
+    UnsupportedVersion { api: &'static str, version: i16 },
+    #[error("malformed {api} request (version {version}): {error}")]
+    Body {
+        api: &'static str,
+        version: i16,
+        error: DecodeError,
+    },
+}
+
+/// Takes one request: a frame without its length.
+pub fn dispatch(gateway: &Rc<Gateway>, client: Client, frame: Bytes) -> Result<Answer, Refusal> {
+    let mut body = Reader::new(frame);
+    let header = RequestHeader::decode(&mut body).map_err(Refusal::Header)?;
+    let api = REGISTRY
+        .iter()
+        .find(|a| a.key == header.api_key)
+        .ok_or(Refusal::UnknownApi(header.api_key))?;
+    let version = header.api_version;
+    if !api.versions.contains(&version) {
+        // KIP-511: the one API that tells which versions there are must not fail on its own.
+        return match api.key {
+            crate::wire::api_versions::KEY => Ok(Answer::Frame(api_versions::unsupported(
+                header.correlation_id,
+            ))),
+            _ => Err(Refusal::UnsupportedVersion {
+                api: api.name,
+                version,
+            }),
+        };
+    }
+    let call = Call {
+        gateway: gateway.clone(),
+        client,
+        header,
+        body,
+    };
+    (api.handle)(call).map_err(|error| Refusal::Body {
+        api: api.name,
+        version,
+        error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_in_order_and_has_no_api_twice() {
+        assert!(REGISTRY.is_sorted_by(|a, b| a.key < b.key));
+    }
+}

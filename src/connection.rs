@@ -1,0 +1,433 @@
+//! One client's connection: frames in, answers out in the order of the requests.
+//!
+//! Two tasks on the same shard. The reader cuts frames out of what arrives and hands each to
+//! [`api::dispatch`]; the writer sends answers, many with one call where they are ready together.
+//! Between them lies a queue that is bounded by requests and by bytes: when it is full the reader
+//! stops, and TCP slows the client.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use shards::local::{Latch, Notify};
+use shards::net::Stream;
+
+use crate::api::{self, Answer, Client};
+use crate::config::Config;
+use crate::gateway::Gateway;
+
+/// Free room that a read is given at least.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// Grown to this while reads fill their room.
+const READ_BYTES_MAX: usize = 64 << 10;
+/// A frame from this size on is read into a buffer of its own, so that what is kept of it keeps
+/// nothing else alive.
+const OWN_BUFFER_BYTES: usize = 16 << 10;
+/// Memory taken at once for a frame whose bytes have not arrived yet.
+const FRAME_STEP_BYTES: usize = 1 << 20;
+const LENGTH_PREFIX: usize = 4;
+/// Answers that are ready are sent together up to this many bytes.
+const SEND_TOGETHER_BYTES: usize = 256 << 10;
+
+/// Limits of one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub request_bytes: usize,
+    pub requests_in_flight: usize,
+    pub bytes_in_flight: usize,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Limits {
+            request_bytes: config.socket_request_max_bytes,
+            requests_in_flight: config.queued_max_requests,
+            bytes_in_flight: config.connection_max_inflight_bytes,
+        }
+    }
+}
+
+/// A connection from its accept to its end.
+pub struct Connection {
+    stream: Stream,
+    gateway: Rc<Gateway>,
+    client: Client,
+    limits: Limits,
+    queue: RefCell<Queue>,
+    /// An answer was put into the queue, or the reader ended.
+    filled: Notify,
+    /// An answer left the queue, or the writer ended.
+    drained: Notify,
+    last_active: Cell<Instant>,
+}
+
+#[derive(Default)]
+struct Queue {
+    answers: VecDeque<Queued>,
+    /// Of the requests whose answers wait, that being written included.
+    requests: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    fn sent(&mut self, frames: &Outgoing) {
+        self.requests -= frames.requests;
+        self.bytes -= frames.request_bytes;
+    }
+
+    /// Takes no more. What is given back must be dropped where no borrow is held.
+    fn give_up(&mut self) -> VecDeque<Queued> {
+        self.closed = true;
+        std::mem::take(&mut self.answers)
+    }
+}
+
+struct Queued {
+    answer: Answer,
+    request_bytes: usize,
+}
+
+impl Connection {
+    pub fn new(stream: Stream, gateway: Rc<Gateway>) -> Rc<Self> {
+        let limits = Limits::from(gateway.config());
+        let client = Client {
+            peer: stream.peer_addr(),
+        };
+        Rc::new(Connection {
+            stream,
+            gateway,
+            client,
+            limits,
+            queue: RefCell::default(),
+            filled: Notify::new(),
+            drained: Notify::new(),
+            last_active: Cell::new(Instant::now()),
+        })
+    }
+
+    /// How long ago the last bytes went in either direction; nothing while an answer is awaited.
+    pub fn idle_for(&self) -> Duration {
+        match self.queue.borrow().requests {
+            0 => self.last_active.get().elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Ends the connection; answers that are ready may still be lost.
+    pub fn close(&self) {
+        self.end(Shutdown::Both);
+    }
+
+    /// No more requests are taken; what was taken is answered.
+    pub fn stop_reading(&self) {
+        self.end(Shutdown::Read);
+    }
+
+    /// The peer may have ended it before.
+    fn end(&self, how: Shutdown) {
+        let _ = self.stream.shutdown(how);
+    }
+
+    /// Serves the client until either side ends it.
+    pub async fn serve(self: Rc<Self>) {
+        let writer = self.clone();
+        let written = Latch::new();
+        let done = written.clone();
+        self.gateway.shard().spawn(async move {
+            // Set by a panic too.
+            let _done = OnDrop(|| done.set());
+            writer.write().await;
+            writer.end(Shutdown::Both);
+        });
+        {
+            // The writer must learn of the end if a handler panics, too.
+            let _end = OnDrop(|| {
+                self.queue.borrow_mut().closed = true;
+                self.filled.notify_waiters();
+            });
+            if let Some(reason) = self.read().await {
+                tracing::warn!(peer = %self.client.peer, "closing the connection: {reason}");
+            }
+        }
+        written.wait().await;
+    }
+
+    /// Takes requests until the client ends or breaks the rules; gives what it did wrong.
+    async fn read(&self) -> Option<String> {
+        let mut frames = Frames::new(self.limits.request_bytes);
+        loop {
+            loop {
+                match frames.next() {
+                    Ok(Some(frame)) => {
+                        if let Some(reason) = self.take(frame).await {
+                            return reason;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(reason) => return Some(reason),
+                }
+            }
+            match self.stream.recv(frames.room()).await {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => frames.received(n),
+            }
+            self.last_active.set(Instant::now());
+        }
+    }
+
+    /// Takes one request up. `Some` ends the connection, with what is to be said of it.
+    async fn take(&self, frame: Bytes) -> Option<Option<String>> {
+        while !self.has_room() {
+            if self.queue.borrow().closed {
+                return Some(None);
+            }
+            self.drained.notified().await;
+        }
+        let request_bytes = frame.len();
+        let mut answer = match api::dispatch(&self.gateway, self.client, frame) {
+            Ok(answer) => answer,
+            Err(refusal) => return Some(Some(refusal.to_string())),
+        };
+        while let Answer::First(work) = answer {
+            answer = work.await;
+        }
+        match answer {
+            Answer::Silence => None,
+            Answer::Close(reason) => Some(Some(reason)),
+            answer => {
+                let mut queue = self.queue.borrow_mut();
+                queue.requests += 1;
+                queue.bytes += request_bytes;
+                queue.answers.push_back(Queued {
+                    answer,
+                    request_bytes,
+                });
+                drop(queue);
+                self.filled.notify_waiters();
+                None
+            }
+        }
+    }
+
+    /// A single request larger than the limit gets through when nothing else is in flight.
+    fn has_room(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.requests < self.limits.requests_in_flight && queue.bytes < self.limits.bytes_in_flight
+    }
+
+    /// Sends answers until the reader has ended and all are sent, or the client takes no more.
+    async fn write(&self) {
+        while let Some(mut frames) = self.next_answers().await {
+            let sent = self.stream.send(&mut frames.pieces).await;
+            self.last_active.set(Instant::now());
+            self.queue.borrow_mut().sent(&frames);
+            if sent.is_err() {
+                let rest = self.queue.borrow_mut().give_up();
+                drop(rest);
+                self.drained.notify_waiters();
+                return;
+            }
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// The next answer, with those behind it that are ready too.
+    async fn next_answers(&self) -> Option<Outgoing> {
+        let first = loop {
+            let first = self.queue.borrow_mut().answers.pop_front();
+            if let Some(first) = first {
+                break first;
+            }
+            if self.queue.borrow().closed {
+                return None;
+            }
+            self.filled.notified().await;
+        };
+        let mut outgoing = Outgoing::default();
+        let frame = match first.answer {
+            Answer::Later(frame) => frame.await,
+            Answer::Frame(frame) => frame,
+            // `take` queues nothing else.
+            Answer::Silence | Answer::Close(_) | Answer::First(_) => Vec::new(),
+        };
+        outgoing.add(frame, first.request_bytes);
+        let mut queue = self.queue.borrow_mut();
+        while outgoing.bytes < SEND_TOGETHER_BYTES
+            && let Some(Queued {
+                answer: Answer::Frame(_),
+                ..
+            }) = queue.answers.front()
+            && let Some(Queued {
+                answer: Answer::Frame(frame),
+                request_bytes,
+            }) = queue.answers.pop_front()
+        {
+            outgoing.add(frame, request_bytes);
+        }
+        Some(outgoing)
+    }
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Frames that are sent with one call.
+#[derive(Default)]
+struct Outgoing {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    requests: usize,
+    request_bytes: usize,
+}
+
+impl Outgoing {
+    fn add(&mut self, frame: Vec<Bytes>, request_bytes: usize) {
+        self.bytes += frame.iter().map(Bytes::len).sum::<usize>();
+        self.pieces.extend(frame);
+        self.requests += 1;
+        self.request_bytes += request_bytes;
+    }
+}
+
+/// Cuts a stream of bytes into frames.
+struct Frames {
+    buf: BytesMut,
+    frame_bytes_max: usize,
+    /// Of the frame that is being read, once known; its length prefix is cut off already.
+    frame: Option<usize>,
+    read_bytes: usize,
+}
+
+impl Frames {
+    fn new(frame_bytes_max: usize) -> Self {
+        Frames {
+            buf: BytesMut::new(),
+            frame_bytes_max,
+            frame: None,
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// Where the next bytes are to be put, behind what is there.
+    fn room(&mut self) -> &mut BytesMut {
+        let missing = self.frame.map_or(0, |len| len - self.buf.len());
+        match self.frame {
+            Some(len) if len >= OWN_BUFFER_BYTES => {
+                if self.buf.len() == self.buf.capacity() || !self.is_own_buffer(len) {
+                    // Memory grows with what really arrives, not with what was announced.
+                    let step = self.buf.len().max(FRAME_STEP_BYTES);
+                    let mut own = BytesMut::with_capacity(len.min(self.buf.len() + step));
+                    own.extend_from_slice(&self.buf);
+                    self.buf = own;
+                }
+            }
+            _ => {
+                if self.buf.capacity() - self.buf.len() < missing.max(READ_BYTES_MIN) {
+                    self.buf.reserve(missing.max(self.read_bytes));
+                }
+            }
+        }
+        &mut self.buf
+    }
+
+    fn is_own_buffer(&self, len: usize) -> bool {
+        self.buf.capacity() <= len && self.buf.capacity() >= len.min(FRAME_STEP_BYTES)
+    }
+
+    fn received(&mut self, n: usize) {
+        if n >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+    }
+
+    /// The next whole frame, without its length; `None` if more bytes are needed.
+    fn next(&mut self) -> Result<Option<Bytes>, String> {
+        let len = match self.frame {
+            Some(len) => len,
+            None if self.buf.len() < LENGTH_PREFIX => return Ok(None),
+            None => {
+                let len = self.buf.get_i32();
+                let valid = usize::try_from(len)
+                    .ok()
+                    .filter(|len| (1..=self.frame_bytes_max).contains(len));
+                valid.ok_or_else(|| {
+                    format!(
+                        "a frame of {len} bytes; allowed are 1 to {}",
+                        self.frame_bytes_max
+                    )
+                })?
+            }
+        };
+        if self.buf.len() < len {
+            self.frame = Some(len);
+            return Ok(None);
+        }
+        self.frame = None;
+        Ok(Some(self.buf.split_to(len).freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(frames: &mut Frames, mut bytes: &[u8], step: usize) -> Result<Vec<Bytes>, String> {
+        let mut out = Vec::new();
+        while !bytes.is_empty() {
+            let room = frames.room();
+            let n = step.min(bytes.len()).min(room.capacity() - room.len());
+            assert!(n > 0, "there must be room to read into");
+            room.extend_from_slice(&bytes[..n]);
+            frames.received(n);
+            bytes = &bytes[n..];
+            while let Some(frame) = frames.next()? {
+                out.push(frame);
+            }
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_arrive() {
+        let sizes = [1, 5, 4096, 70_000, 3, 16 << 10, 3 << 20, 9];
+        let mut stream = Vec::new();
+        for (n, size) in sizes.iter().enumerate() {
+            stream.extend_from_slice(&(*size as i32).to_be_bytes());
+            stream.extend(std::iter::repeat_n(n as u8, *size));
+        }
+        for step in [1 << 10, 7_777, 1 << 20] {
+            let frames = feed(&mut Frames::new(4 << 20), &stream, step).unwrap();
+            assert_eq!(frames.len(), sizes.len());
+            for (n, frame) in frames.iter().enumerate() {
+                assert_eq!(frame.len(), sizes[n]);
+                assert!(frame.iter().all(|b| *b == n as u8));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_outside_the_limits_are_refused() {
+        for len in [0, -1, i32::MIN, 1001, i32::MAX] {
+            assert!(
+                feed(&mut Frames::new(1000), &len.to_be_bytes(), 4).is_err(),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_announced_frame_takes_no_memory_before_it_arrives() {
+        let mut frames = Frames::new(100 << 20);
+        feed(&mut frames, &(100_i32 << 20).to_be_bytes(), 4).unwrap();
+        assert!(frames.room().capacity() <= 2 * FRAME_STEP_BYTES);
+    }
+}

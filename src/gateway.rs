@@ -1,0 +1,173 @@
+//! One shard of the gateway: what it holds, and what shards ask of each other.
+//!
+//! Requests from clients arrive at the shard whose listener took the connection; `crate::api` sends
+//! what belongs to another shard there, as a [`Request`], one message for each owner.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shards::{CallError, ReplyTo, Service};
+
+use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
+use crate::catalog::{Catalog, Topic};
+use crate::config::{Config, HostPort};
+use crate::partition::owner::{
+    Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError, Partitions, Produce,
+    Produced,
+};
+use crate::store::PartitionId;
+
+pub type Shard = shards::Shard<Gateway>;
+
+/// What one shard asks of another.
+pub enum Request {
+    Produce(Produce),
+    Fetch(Fetch),
+    /// Answered like the fetch would have been; the answer to this itself is [`Reply::Done`].
+    FinishFetch(FetchId),
+    ListOffsets(Vec<OffsetQuery>),
+    LeaderEpochs(Vec<PartitionId>),
+    /// From shard 0: the new snapshot.
+    TakeCatalog(Arc<Catalog>),
+    /// To shard 0.
+    Change(Change),
+}
+
+pub enum Reply {
+    Done,
+    Produce(Vec<Result<Produced, PartitionError>>),
+    Fetch(Vec<Fetched>),
+    Offsets(Vec<Result<FoundOffset, PartitionError>>),
+    LeaderEpochs(Vec<i32>),
+    Changed(Changed),
+}
+
+/// What all shards know and none changes.
+#[derive(Debug)]
+pub struct Facts {
+    pub config: Config,
+    pub cluster_id: String,
+    /// What clients are told to connect to.
+    pub advertised: HostPort,
+}
+
+/// One shard of the gateway.
+pub struct Gateway {
+    shard: Shard,
+    facts: Arc<Facts>,
+    catalog: RefCell<Arc<Catalog>>,
+    partitions: Rc<Partitions>,
+    /// On shard 0.
+    keeper: Option<Rc<CatalogKeeper>>,
+    producer_ids: RefCell<Range<i64>>,
+    next_fetch: Cell<u64>,
+}
+
+impl Service for Gateway {
+    type Request = Request;
+    type Reply = Reply;
+
+    fn handle(self: &Rc<Self>, request: Request, reply: ReplyTo<Reply>) {
+        match request {
+            Request::Produce(produce) => self.partitions.produce(produce, reply),
+            Request::Fetch(fetch) => self.partitions.fetch(fetch, reply),
+            Request::FinishFetch(id) => {
+                self.partitions.finish_fetch(id);
+                reply.send(Reply::Done);
+            }
+            Request::ListOffsets(queries) => self.partitions.list_offsets(queries, reply),
+            Request::LeaderEpochs(ids) => {
+                reply.send(Reply::LeaderEpochs(self.partitions.leader_epochs(&ids)));
+            }
+            Request::TakeCatalog(catalog) => {
+                *self.catalog.borrow_mut() = catalog.clone();
+                let partitions = self.partitions.clone();
+                self.shard.spawn(async move {
+                    partitions.take_catalog(catalog).await;
+                    reply.send(Reply::Done);
+                });
+            }
+            // Only shard 0 is asked; anywhere else the reply is dropped, which is an error to the caller.
+            Request::Change(change) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.change(change, reply);
+                }
+            }
+        }
+    }
+}
+
+impl Gateway {
+    pub fn new(
+        shard: Shard,
+        facts: Arc<Facts>,
+        catalog: Arc<Catalog>,
+        partitions: Rc<Partitions>,
+        keeper: Option<Rc<CatalogKeeper>>,
+    ) -> Rc<Self> {
+        Rc::new(Gateway {
+            // Fetch ids are unique in the process: the shard's number is in the upper bits.
+            next_fetch: Cell::new((shard.index() as u64) << 48),
+            shard,
+            facts,
+            catalog: RefCell::new(catalog),
+            partitions,
+            keeper,
+            producer_ids: RefCell::new(0..0),
+        })
+    }
+
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.facts.config
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The catalog as this shard knows it now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.borrow().clone()
+    }
+
+    pub fn partitions(&self) -> &Rc<Partitions> {
+        &self.partitions
+    }
+
+    /// The shard that owns a partition.
+    pub fn owner(&self, id: PartitionId) -> usize {
+        Topic::owner(id, self.shard.count())
+    }
+
+    pub fn new_fetch_id(&self) -> FetchId {
+        self.next_fetch.replace(self.next_fetch.get() + 1)
+    }
+
+    /// Changes the catalog; when this ends, every shard has the new one.
+    pub async fn change_catalog(&self, change: Change) -> Result<Changed, CallError> {
+        match self.shard.call(0, Request::Change(change)).await? {
+            Reply::Changed(changed) => Ok(changed),
+            _ => Err(CallError::Dropped),
+        }
+    }
+
+    /// A producer id that nobody had before. `None` if none could be stored as taken.
+    pub async fn new_producer_id(&self) -> Option<i64> {
+        loop {
+            if let Some(id) = self.producer_ids.borrow_mut().next() {
+                return Some(id);
+            }
+            match self.change_catalog(Change::TakeProducerIds).await {
+                // Somebody else may have asked meanwhile; whatever block comes last is used.
+                Ok(Changed::ProducerIds(Ok(block))) => self.producer_ids.replace(block),
+                _ => return None,
+            };
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! From a configuration to a gateway that serves, and back: start, banner, stop.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use shards::net::Listener;
+
+use crate::catalog::keeper::CatalogKeeper;
+use crate::catalog::topic_config::TopicConfig;
+use crate::catalog::{Catalog, CatalogLog, Topic};
+use crate::config::{Config, Flush, HostPort, Pin};
+use crate::connections::{ConnectionCounts, Connections};
+use crate::gateway::{Facts, Gateway, Shard};
+use crate::partition::State;
+use crate::partition::owner::{Limits, Partitions};
+use crate::store::local::{DataDir, LocalStore, OpenError, Options, Recovered, Report};
+
+/// Requests and replies that one shard's mailbox holds.
+const MAILBOX_CAPACITY: usize = 4096;
+/// Threads of one shard for reads from disk and the like.
+const BLOCKING_THREADS: usize = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Preflight(#[from] shards::PreflightError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot start from the data folder {dir}: {source}")]
+    Recover { dir: PathBuf, source: io::Error },
+    #[error("cannot resolve the address {address} to listen on: {source}")]
+    Resolve {
+        address: HostPort,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Start(#[from] shards::StartError),
+    #[error(transparent)]
+    Run(#[from] shards::RuntimeError),
+    #[error("cannot block signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until a signal ends it.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let began = Instant::now();
+    shards::block_signals().map_err(ServeError::Signals)?;
+    shards::preflight()?;
+    let listen = resolve(&config.listen)?;
+    let data = DataDir::open(&config.data_dir, config.cluster_id.as_deref())?;
+    let start = Start::recover(&config, &data)?;
+    let report = start.report;
+    let shared = Arc::new(Shared::new(&config, data.cluster_id(), listen, start));
+    let init_shared = shared.clone();
+    let runtime = shards::start(options(&config), move |shard| {
+        run_shard(shard, init_shared.clone())
+    })?;
+    say_ready(&config, &shared, &report, began.elapsed());
+    runtime.wait()?;
+    if shared.clean.load(Ordering::Acquire)
+        && let Err(error) = data.mark_clean()
+    {
+        tracing::warn!(%error, "cannot mark the data folder as clean; the next start will check it");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn options(config: &Config) -> shards::Options {
+    shards::Options {
+        shards: NonZeroUsize::new(config.shards),
+        pin: match config.pin {
+            Pin::Auto => shards::Pin::Auto,
+            Pin::On => shards::Pin::On,
+            Pin::Off => shards::Pin::Off,
+        },
+        name: "tidegate",
+        mailbox_capacity: MAILBOX_CAPACITY,
+        blocking_threads: BLOCKING_THREADS,
+        stop_timeout: config.shutdown_timeout,
+        signals: true,
+        ..shards::Options::default()
+    }
+}
+
+fn resolve(listen: &[HostPort]) -> Result<Vec<SocketAddr>, ServeError> {
+    let mut all = Vec::new();
+    for address in listen {
+        let found = address.socket_addrs();
+        all.extend(found.map_err(|source| ServeError::Resolve {
+            address: address.clone(),
+            source,
+        })?);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// What the disk holds, on its way to the shards.
+struct Start {
+    catalog: Arc<Catalog>,
+    log: CatalogLog,
+    seeds: Vec<Seed>,
+    report: Report,
+}
+
+/// What one shard begins with.
+struct Seed {
+    store: LocalStore,
+    partitions: Vec<Recovered<State>>,
+}
+
+impl Start {
+    fn recover(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
+        let failed = |source| ServeError::Recover {
+            dir: config.data_dir.clone(),
+            source,
+        };
+        let log =
+            CatalogLog::open(&data.catalog_path(), TopicConfig::from(config)).map_err(failed)?;
+        let catalog = log.catalog().clone();
+        let ids: Vec<_> = catalog.partitions().collect();
+        let options = Options {
+            shards: config.shards,
+            durable: config.flush == Flush::Durable,
+            segment_bytes: config.log_segment_bytes,
+        };
+        let (partitions, stores, report) = data.recover::<State>(&ids, &options).map_err(failed)?;
+        let seed = |store| Seed {
+            store,
+            partitions: Vec::new(),
+        };
+        let mut seeds: Vec<_> = stores.into_iter().map(seed).collect();
+        for partition in partitions {
+            let owner = Topic::owner(partition.id, config.shards);
+            seeds[owner].partitions.push(partition);
+        }
+        if !report.clean && report.partitions > 0 {
+            tracing::info!(
+                partitions = report.partitions,
+                scanned_bytes = report.scanned_bytes,
+                journal_batches = report.journal_batches,
+                restored_batches = report.restored_batches,
+                truncated_bytes = report.truncated_bytes,
+                "the last run did not stop cleanly: checked all partitions"
+            );
+        }
+        Ok(Start {
+            catalog,
+            log,
+            seeds,
+            report,
+        })
+    }
+}
+
+/// What the shards share while they start and stop.
+struct Shared {
+    config: Config,
+    cluster_id: String,
+    listen: Vec<SocketAddr>,
+    catalog: Arc<Catalog>,
+    /// For shard 0.
+    log: Mutex<Option<CatalogLog>>,
+    seeds: Mutex<Vec<Option<Seed>>>,
+    was_clean: bool,
+    counts: Arc<ConnectionCounts>,
+    bound: Mutex<Vec<SocketAddr>>,
+    /// Shards that still answer clients.
+    serving: AtomicUsize,
+    /// Every shard that has stopped left nothing to repair.
+    clean: AtomicBool,
+}
+
+impl Shared {
+    fn new(config: &Config, cluster_id: &str, listen: Vec<SocketAddr>, start: Start) -> Self {
+        Shared {
+            config: config.clone(),
+            cluster_id: cluster_id.to_owned(),
+            listen,
+            catalog: start.catalog,
+            log: Mutex::new(Some(start.log)),
+            seeds: Mutex::new(start.seeds.into_iter().map(Some).collect()),
+            was_clean: start.report.clean,
+            counts: ConnectionCounts::new(config),
+            bound: Mutex::default(),
+            serving: AtomicUsize::new(config.shards),
+            clean: AtomicBool::new(true),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// One shard's life.
+async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
+    let bind = |address: &SocketAddr| {
+        Listener::bind(&shard, *address)
+            .map_err(|error| format!("cannot listen on {address}: {error}"))
+    };
+    let listeners = shared
+        .listen
+        .iter()
+        .map(bind)
+        .collect::<Result<Vec<_>, _>>()?;
+    let bound: Vec<_> = listeners.iter().map(Listener::local_addr).collect();
+    let gateway = make_gateway(&shard, &shared, &bound)?;
+    shard.serve(gateway.clone());
+    let connections = Connections::new(gateway.clone(), shared.counts.clone());
+    connections.sweep_idle();
+    for listener in listeners {
+        connections.accept_from(listener);
+    }
+    *lock(&shared.bound) = bound;
+    shard.ready();
+    shard.stopping().await;
+    stop(&shared, &gateway, &connections).await;
+    Ok(())
+}
+
+fn make_gateway(
+    shard: &Shard,
+    shared: &Shared,
+    bound: &[SocketAddr],
+) -> Result<Rc<Gateway>, String> {
+    let seed = lock(&shared.seeds)
+        .get_mut(shard.index())
+        .and_then(Option::take);
+    let seed = seed.ok_or("the shard has no part of the store")?;
+    let config = &shared.config;
+    let limits = Limits {
+        tail_bytes: config.tail_memory,
+        uncommitted_bytes: config.max_uncommitted_bytes,
+        producer_id_expiration_ms: config.producer_id_expiration.as_millis() as i64,
+    };
+    let partitions = Partitions::new(
+        shard.clone(),
+        limits,
+        seed.store,
+        shared.catalog.clone(),
+        seed.partitions,
+        shared.was_clean,
+    );
+    partitions.start();
+    let keeper = match shard.index() {
+        0 => lock(&shared.log)
+            .take()
+            .map(|log| CatalogKeeper::new(shard.clone(), partitions.clone(), log)),
+        _ => None,
+    };
+    if let Some(keeper) = &keeper {
+        keeper.start();
+    }
+    let port = bound.first().map_or(0, SocketAddr::port);
+    let facts = Facts {
+        config: config.clone(),
+        cluster_id: shared.cluster_id.clone(),
+        advertised: config.advertise.with_port(port),
+    };
+    Ok(Gateway::new(
+        shard.clone(),
+        Arc::new(facts),
+        shared.catalog.clone(),
+        partitions,
+        keeper,
+    ))
+}
+
+/// Answers what was asked, then makes everything durable. Shards need each other for both, so none
+/// begins the second before all have ended the first.
+async fn stop(shared: &Shared, gateway: &Gateway, connections: &Connections) {
+    let patience = shared.config.shutdown_timeout / 2;
+    gateway.partitions().finish_fetches();
+    connections.drain(patience).await;
+    shared.serving.fetch_sub(1, Ordering::AcqRel);
+    while shared.serving.load(Ordering::Acquire) > 0 {
+        shards::sleep(Duration::from_millis(1)).await;
+    }
+    if !gateway.partitions().stop().await {
+        shared.clean.store(false, Ordering::Release);
+    }
+}
+
+/// Says on standard output what serves where, and what to try.
+fn say_ready(config: &Config, shared: &Shared, report: &Report, took: Duration) {
+    let bound = lock(&shared.bound).clone();
+    let addresses: Vec<_> = bound.iter().map(SocketAddr::to_string).collect();
+    let first = bound.first().map_or_else(String::new, |a| {
+        config.advertise.with_port(a.port()).to_string()
+    });
+    tracing::info!(
+        listen = addresses.join(","),
+        advertised = first,
+        shards = config.shards,
+        partitions = report.partitions,
+        took_ms = took.as_millis() as u64,
+        "serving"
+    );
+    let banner = format!(
+        "Tidegate {} serves Kafka clients on {}\n  \
+           store   local, in {} (flush: {:?})\n  \
+           shards  {}\n  \
+           try     echo hello | kcat -b {first} -t greetings -P && kcat -b {first} -t greetings -C -e\n",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(", "),
+        config.data_dir.display(),
+        config.flush,
+        config.shards,
+    );
+    let mut out = io::stdout().lock();
+    // Nobody may be reading; the log says the same.
+    let _ = out.write_all(banner.as_bytes()).and_then(|()| out.flush());
+}
