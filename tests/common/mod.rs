@@ -1,0 +1,370 @@
+//! A gateway process to test against, and a plain client for it.
+#![allow(dead_code)] // Each test program uses its own part of this.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate::record::{Builder, split_first};
+use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
+use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
+use tidegate::wire::{create_topics, fetch, init_producer_id, list_offsets, metadata, produce};
+
+/// Longer than anything here may take; a test that hangs fails instead.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder on the disk's own file system, not on tmpfs.
+pub fn data_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target/")
+}
+
+/// A gateway process. Killed when dropped.
+pub struct Gateway {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts on a free port.
+    pub fn start(data: &Path, options: &[&str]) -> Gateway {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port");
+        Self::start_at(free, data, options)
+    }
+
+    /// Starts on a given address and waits until it answers.
+    pub fn start_at(address: SocketAddr, data: &Path, options: &[&str]) -> Gateway {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(data.join("gateway.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["--listen", &address.to_string(), "--data-dir"])
+            .arg(data.join("data"))
+            .args(options)
+            .env_clear()
+            .stdout(Stdio::null())
+            .stderr(log.expect("a log file"))
+            .spawn()
+            .expect("the gateway's program starts");
+        let mut gateway = Gateway { child, address };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Ok(Some(status)) = gateway.child.try_wait() {
+                panic!("the gateway ended with {status}:\n{}", Self::log(data));
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the gateway does not answer:\n{}",
+                Self::log(data)
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        gateway
+    }
+
+    pub fn log(data: &Path) -> String {
+        std::fs::read_to_string(data.join("gateway.log")).unwrap_or_default()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address).expect("the gateway takes connections")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill is there");
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the gateway does not stop");
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let path = format!("/proc/{}/statm", self.child.id());
+        let statm = std::fs::read_to_string(path).expect("the process runs");
+        statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<usize>().ok())
+            .expect("a number")
+            * 4096
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One connection.
+pub struct Client {
+    pub stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client {
+            stream,
+            correlation_id: 0,
+        })
+    }
+
+    pub fn send<M: Message>(
+        &mut self,
+        api_key: i16,
+        api_version: i16,
+        request: &M,
+    ) -> io::Result<i32> {
+        self.correlation_id += 1;
+        let client_id = Some(StrBytes::from("test"));
+        let header = RequestHeader {
+            api_key,
+            api_version,
+            correlation_id: self.correlation_id,
+            client_id,
+        };
+        for piece in encode_request(&header, request) {
+            self.stream.write_all(&piece)?;
+        }
+        Ok(self.correlation_id)
+    }
+
+    /// A frame without its length.
+    pub fn receive_frame(&mut self) -> io::Result<Bytes> {
+        let mut len = [0; 4];
+        self.stream.read_exact(&mut len)?;
+        let mut frame = vec![0; u32::from_be_bytes(len) as usize];
+        self.stream.read_exact(&mut frame)?;
+        Ok(frame.into())
+    }
+
+    pub fn receive<M: Message>(
+        &mut self,
+        api_key: i16,
+        api_version: i16,
+        correlation_id: i32,
+    ) -> io::Result<M> {
+        let mut reader = Reader::new(self.receive_frame()?);
+        let header =
+            ResponseHeader::decode(&mut reader, api_key, api_version).expect("a response header");
+        assert_eq!(
+            header.correlation_id, correlation_id,
+            "answers come in the order of the requests"
+        );
+        let response = M::decode(&mut reader, api_version).expect("a response");
+        reader.finish().expect("nothing behind the response");
+        Ok(response)
+    }
+
+    pub fn call<Q: Message, A: Message>(
+        &mut self,
+        api_key: i16,
+        api_version: i16,
+        request: &Q,
+    ) -> io::Result<A> {
+        let correlation_id = self.send(api_key, api_version, request)?;
+        self.receive(api_key, api_version, correlation_id)
+    }
+
+    /// Creates a topic and gives its id.
+    pub fn create_topic(&mut self, name: &str, partitions: i32) -> Uuid {
+        let topic = create_topics::CreatableTopic {
+            name: name.to_owned().into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..Default::default()
+        };
+        let request = create_topics::Request {
+            topics: vec![topic],
+            timeout_ms: 10_000,
+            ..Default::default()
+        };
+        let response: create_topics::Response = self
+            .call(create_topics::KEY, 7, &request)
+            .expect("an answer");
+        assert_eq!(
+            response.topics[0].error_code,
+            ErrorCode::NONE,
+            "{:?}",
+            response.topics[0].error_message
+        );
+        response.topics[0].topic_id
+    }
+
+    pub fn metadata(&mut self, name: &str) -> metadata::Response {
+        let topic = metadata::MetadataRequestTopic {
+            name: Some(name.to_owned().into()),
+            ..Default::default()
+        };
+        let request = metadata::Request {
+            topics: Some(vec![topic]),
+            ..Default::default()
+        };
+        self.call(metadata::KEY, 12, &request).expect("an answer")
+    }
+
+    pub fn new_producer_id(&mut self) -> io::Result<i64> {
+        let request = init_producer_id::Request {
+            transaction_timeout_ms: 1000,
+            ..Default::default()
+        };
+        let response: init_producer_id::Response = self.call(init_producer_id::KEY, 4, &request)?;
+        assert_eq!(response.error_code, ErrorCode::NONE);
+        Ok(response.producer_id)
+    }
+
+    /// Produces one batch with acks=all.
+    pub fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> io::Result<produce::PartitionProduceResponse> {
+        let request = produce_request(topic, vec![(partition, batch)], -1);
+        let response: produce::Response = self.call(produce::KEY, 9, &request)?;
+        Ok(response.responses[0].partition_responses[0].clone())
+    }
+
+    pub fn fetch(&mut self, request: &fetch::Request) -> io::Result<fetch::Response> {
+        self.call(fetch::KEY, 11, request)
+    }
+
+    /// The high watermark.
+    pub fn latest(&mut self, topic: &str, partition: i32) -> i64 {
+        let partition = list_offsets::ListOffsetsPartition {
+            partition_index: partition,
+            current_leader_epoch: -1,
+            timestamp: -1,
+        };
+        let topic = list_offsets::ListOffsetsTopic {
+            name: topic.to_owned().into(),
+            partitions: vec![partition],
+        };
+        let request = list_offsets::Request {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response: list_offsets::Response = self
+            .call(list_offsets::KEY, 6, &request)
+            .expect("an answer");
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!(partition.error_code, ErrorCode::NONE);
+        partition.offset
+    }
+
+    /// All records of a partition from its beginning: offset and value.
+    pub fn drain(&mut self, topic: &str, partition: i32) -> Vec<(i64, Bytes)> {
+        let end = self.latest(topic, partition);
+        let (mut next, mut all) = (0, Vec::new());
+        while next < end {
+            let response = self
+                .fetch(&fetch_request(topic, &[(partition, next)], 1000, 1))
+                .expect("an answer");
+            let data = &response.responses[0].partitions[0];
+            assert_eq!(data.error_code, ErrorCode::NONE);
+            let records = records_of(data);
+            assert!(!records.is_empty(), "a fetch below the end gives records");
+            next = records.last().expect("not empty").0 + 1;
+            all.extend(records);
+        }
+        all
+    }
+}
+
+pub fn produce_request(topic: &str, batches: Vec<(i32, Bytes)>, acks: i16) -> produce::Request {
+    let partition = |(index, batch)| produce::PartitionProduceData {
+        index,
+        records: Some(Records::from(batch)),
+    };
+    let topic = produce::TopicProduceData {
+        name: topic.to_owned().into(),
+        partition_data: batches.into_iter().map(partition).collect(),
+        ..Default::default()
+    };
+    produce::Request {
+        acks,
+        timeout_ms: 30_000,
+        topic_data: vec![topic],
+        ..Default::default()
+    }
+}
+
+pub fn fetch_request(
+    topic: &str,
+    partitions: &[(i32, i64)],
+    max_wait_ms: i32,
+    min_bytes: i32,
+) -> fetch::Request {
+    let partition = |(partition, fetch_offset): &(i32, i64)| fetch::FetchPartition {
+        partition: *partition,
+        fetch_offset: *fetch_offset,
+        partition_max_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let topic = fetch::FetchTopic {
+        topic: topic.to_owned().into(),
+        partitions: partitions.iter().map(partition).collect(),
+        ..Default::default()
+    };
+    fetch::Request {
+        max_wait_ms,
+        min_bytes,
+        max_bytes: 50 << 20,
+        session_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    }
+}
+
+/// Offset and value of each record in a partition's answer.
+pub fn records_of(data: &fetch::PartitionData) -> Vec<(i64, Bytes)> {
+    let mut bytes = data.records.clone().unwrap_or_default().into_bytes();
+    let mut all = Vec::new();
+    while let Some(batch) = split_first(&mut bytes).expect("whole batches") {
+        assert!(batch.crc_ok());
+        for record in tidegate::record::records(&batch, 1 << 30).expect("records") {
+            let record = record.expect("a record");
+            all.push((record.offset, record.value.unwrap_or_default()));
+        }
+    }
+    all
+}
+
+/// A batch of these values. `producer`: id, epoch and first sequence.
+pub fn batch(values: &[&[u8]], producer: Option<(i64, i16, i32)>) -> Bytes {
+    let mut builder = Builder::new();
+    if let Some((id, epoch, sequence)) = producer {
+        builder = builder.producer(id, epoch, sequence);
+    }
+    for value in values {
+        builder.append(1_700_000_000_000, None, Some(value), &[]);
+    }
+    builder.build()
+}

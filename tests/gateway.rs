@@ -1,0 +1,538 @@
+//! The gateway from the outside, over real sockets.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request, records_of};
+use tidegate::wire::{ErrorCode, api_versions, delete_topics, fetch, list_offsets, produce};
+
+const PRODUCE: i16 = produce::KEY;
+const FETCH: i16 = fetch::KEY;
+
+fn values(n: usize, size: usize) -> Vec<Vec<u8>> {
+    (0..n).map(|i| format!("{i:0size$}").into_bytes()).collect()
+}
+
+fn batch_of(values: &[Vec<u8>], producer: Option<(i64, i16, i32)>) -> Bytes {
+    batch(
+        &values.iter().map(Vec::as_slice).collect::<Vec<_>>(),
+        producer,
+    )
+}
+
+#[test]
+fn what_was_produced_is_fetched_and_survives_a_clean_restart_with_other_shards() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 3);
+    let sent = values(10, 8);
+    for partition in 0..3 {
+        let answer = client
+            .produce("t", partition, batch_of(&sent, None))
+            .unwrap();
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (ErrorCode::NONE, 0)
+        );
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    let gateway = Gateway::start(data.path(), &["--shards", "3"]);
+    let mut client = gateway.connect();
+    for partition in 0..3 {
+        let found: Vec<_> = client
+            .drain("t", partition)
+            .into_iter()
+            .map(|(_, v)| v.to_vec())
+            .collect();
+        assert_eq!(found, sent);
+        assert_eq!(
+            client
+                .produce("t", partition, batch_of(&sent, None))
+                .unwrap()
+                .base_offset,
+            10
+        );
+    }
+    assert!(!Gateway::log(data.path()).contains("did not stop cleanly"));
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 4);
+    // A long poll, then many produce requests of all partitions, none waiting for an answer.
+    let poll = client
+        .send(FETCH, 11, &fetch_request("t", &[(0, 0)], 300, 1 << 20))
+        .unwrap();
+    let mut sent = Vec::new();
+    for n in 0..40 {
+        let request = produce_request("t", vec![(n % 4, batch(&[b"x"], None))], -1);
+        sent.push((n, client.send(PRODUCE, 9, &request).unwrap()));
+    }
+    let began = Instant::now();
+    client.receive::<fetch::Response>(FETCH, 11, poll).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    for (n, correlation_id) in sent {
+        let response: produce::Response = client.receive(PRODUCE, 9, correlation_id).unwrap();
+        let answer = &response.responses[0].partition_responses[0];
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (ErrorCode::NONE, i64::from(n / 4))
+        );
+    }
+}
+
+#[test]
+fn a_long_poll_ends_when_data_comes_and_when_its_time_is_over() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    let both = [(0, 0), (1, 0)];
+    let began = Instant::now();
+    let empty = client.fetch(&fetch_request("t", &both, 200, 1)).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    assert!(
+        empty.responses[0]
+            .partitions
+            .iter()
+            .all(|p| records_of(p).is_empty())
+    );
+    for partition in 0..2 {
+        // The first one is at its end by then.
+        let from = [(0, i64::from(partition)), (1, 0)];
+        let poll = client
+            .send(FETCH, 11, &fetch_request("t", &from, 20_000, 1))
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let began = Instant::now();
+        gateway
+            .connect()
+            .produce("t", partition, batch(&[b"x"], None))
+            .unwrap();
+        let response: fetch::Response = client.receive(FETCH, 11, poll).unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "the poll did not wait for its time"
+        );
+        let data = &response.responses[0].partitions[partition as usize];
+        assert_eq!(records_of(data).len(), 1);
+    }
+}
+
+#[test]
+fn a_long_poll_waits_for_its_minimum_of_bytes() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let batch = batch(&[&[7; 400]], None);
+    let min_bytes = batch.len() as i32 * 3;
+    let poll = client
+        .send(FETCH, 11, &fetch_request("t", &[(0, 0)], 20_000, min_bytes))
+        .unwrap();
+    let mut producer = gateway.connect();
+    for _ in 0..3 {
+        producer.produce("t", 0, batch.clone()).unwrap();
+    }
+    let response: fetch::Response = client.receive(FETCH, 11, poll).unwrap();
+    assert_eq!(records_of(&response.responses[0].partitions[0]).len(), 3);
+}
+
+#[test]
+fn a_fetch_in_the_middle_of_a_batch_gives_the_whole_batch_from_memory_and_from_disk() {
+    let data = data_folder();
+    // Little memory for the tail, so that old batches are read from segments; small segments.
+    let options = [
+        "--shards",
+        "1",
+        "--tail-memory",
+        "1MiB",
+        "--log-segment-bytes",
+        "1MiB",
+    ];
+    let mut gateway = Gateway::start(data.path(), &options);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let sent = values(10, 10_000);
+    for n in 0..40 {
+        let answer = client.produce("t", 0, batch_of(&sent, None)).unwrap();
+        assert_eq!(answer.base_offset, n * 10);
+    }
+    let check = |client: &mut Client| {
+        for offset in [0, 5, 9, 10, 123, 255, 391, 399] {
+            let response = client
+                .fetch(&fetch_request("t", &[(0, offset)], 0, 1))
+                .unwrap();
+            let found = records_of(&response.responses[0].partitions[0]);
+            assert_eq!(
+                found[0].0,
+                offset / 10 * 10,
+                "from the batch that holds {offset}"
+            );
+        }
+        let all = client.drain("t", 0);
+        assert_eq!(all.len(), 400);
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(n, (offset, value))| *offset == n as i64 && *value == sent[n % 10])
+        );
+    };
+    check(&mut client);
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &options);
+    check(&mut gateway.connect());
+}
+
+#[test]
+fn a_batch_larger_than_the_fetch_asks_for_is_given_all_the_same() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    client
+        .produce("t", 0, batch(&[&[1; 100_000]], None))
+        .unwrap();
+    let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+    request.max_bytes = 10;
+    request.topics[0].partitions[0].partition_max_bytes = 10;
+    let response = client.fetch(&request).unwrap();
+    assert_eq!(records_of(&response.responses[0].partitions[0]).len(), 1);
+}
+
+#[test]
+fn offsets_are_found_by_time() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    for n in 0..20_i64 {
+        let mut builder = tidegate::record::Builder::new();
+        for m in 0..5 {
+            builder.append(1000 + n * 100 + m * 10, None, Some(&[0; 500]), &[]);
+        }
+        client.produce("t", 0, builder.build()).unwrap();
+    }
+    let mut find = |timestamp: i64| {
+        let partition = list_offsets::ListOffsetsPartition {
+            timestamp,
+            current_leader_epoch: -1,
+            ..Default::default()
+        };
+        let topic = list_offsets::ListOffsetsTopic {
+            name: "t".into(),
+            partitions: vec![partition],
+        };
+        let request = list_offsets::Request {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response: list_offsets::Response = client.call(list_offsets::KEY, 7, &request).unwrap();
+        let found = &response.topics[0].partitions[0];
+        assert_eq!(found.error_code, ErrorCode::NONE);
+        (found.offset, found.timestamp)
+    };
+    assert_eq!(find(0), (0, 1000));
+    assert_eq!(find(1000 + 7 * 100 + 25), (38, 1000 + 7 * 100 + 30));
+    assert_eq!(find(1000 + 7 * 100 + 41), (40, 1000 + 8 * 100));
+    assert_eq!(find(1_000_000), (-1, -1));
+    assert_eq!(find(-2).0, 0);
+    assert_eq!(find(-1).0, 100);
+    assert_eq!(find(-3), (99, 1000 + 19 * 100 + 40));
+}
+
+#[test]
+fn a_retry_is_not_stored_twice_also_after_kill_9() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let id = client.new_producer_id().unwrap();
+    let first = batch(&[b"a", b"b"], Some((id, 0, 0)));
+    let second = batch(&[b"c"], Some((id, 0, 2)));
+    assert_eq!(
+        client.produce("t", 0, first.clone()).unwrap().base_offset,
+        0
+    );
+    assert_eq!(
+        client.produce("t", 0, second.clone()).unwrap().base_offset,
+        2
+    );
+    assert_eq!(
+        client.produce("t", 0, first.clone()).unwrap().base_offset,
+        0
+    );
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    for (batch, offset) in [(&first, 0), (&second, 2)] {
+        let answer = client.produce("t", 0, batch.clone()).unwrap();
+        assert_eq!(
+            (answer.error_code, answer.base_offset),
+            (ErrorCode::NONE, offset)
+        );
+    }
+    let gap = client
+        .produce("t", 0, batch(&[b"e"], Some((id, 0, 4))))
+        .unwrap();
+    assert_eq!(gap.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(client.drain("t", 0).len(), 3);
+    assert!(
+        client.new_producer_id().unwrap() > id,
+        "a producer id is never given again"
+    );
+}
+
+#[test]
+fn a_bad_batch_is_refused_and_the_rest_of_the_request_goes_on() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 4);
+    let good = batch(&[b"good"], None);
+    let mut torn = good.to_vec();
+    *torn.last_mut().unwrap() ^= 1;
+    let batches = vec![
+        (0, good.clone()),
+        (1, torn.into()),
+        (2, Bytes::new()),
+        (3, good.clone()),
+        (9, good.clone()),
+    ];
+    let response: produce::Response = client
+        .call(PRODUCE, 9, &produce_request("t", batches, -1))
+        .unwrap();
+    let codes: Vec<_> = response.responses[0]
+        .partition_responses
+        .iter()
+        .map(|p| p.error_code)
+        .collect();
+    let expected = [
+        ErrorCode::NONE,
+        ErrorCode::CORRUPT_MESSAGE,
+        ErrorCode::INVALID_RECORD,
+        ErrorCode::NONE,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    ];
+    assert_eq!(codes, expected);
+    assert_eq!(client.drain("t", 0).len() + client.drain("t", 3).len(), 2);
+    assert_eq!(client.latest("t", 1) + client.latest("t", 2), 0);
+}
+
+#[test]
+fn acks_0_has_no_answer_and_is_stored() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    for n in 0..10 {
+        client
+            .send(
+                PRODUCE,
+                9,
+                &produce_request("t", vec![(n % 2, batch(&[b"x"], None))], 0),
+            )
+            .unwrap();
+    }
+    let began = Instant::now();
+    while client.latest("t", 0) + client.latest("t", 1) < 10 {
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_deleted_topic_is_gone_and_its_name_begins_anew() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    let first = client.create_topic("t", 2);
+    client.produce("t", 0, batch(&[b"old"], None)).unwrap();
+    let poll = client
+        .send(FETCH, 11, &fetch_request("t", &[(0, 1)], 20_000, 1))
+        .unwrap();
+    let mut admin = gateway.connect();
+    let request = delete_topics::Request {
+        topics: vec![delete_topics::DeleteTopicState {
+            name: Some("t".into()),
+            ..Default::default()
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    let response: delete_topics::Response = admin.call(delete_topics::KEY, 6, &request).unwrap();
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
+    let polled: fetch::Response = client.receive(FETCH, 11, poll).unwrap();
+    assert_eq!(
+        polled.responses[0].partitions[0].error_code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    );
+    let second = client.create_topic("t", 2);
+    assert_ne!(first, second);
+    assert_eq!(client.latest("t", 0), 0);
+    assert_eq!(
+        client
+            .produce("t", 0, batch(&[b"new"], None))
+            .unwrap()
+            .base_offset,
+        0
+    );
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &[]);
+    assert_eq!(
+        gateway.connect().drain("t", 0),
+        [(0, Bytes::from_static(b"new"))]
+    );
+    let folders = std::fs::read_dir(data.path().join("data/topics"))
+        .unwrap()
+        .count();
+    assert_eq!(folders, 1, "the deleted topic left nothing behind");
+}
+
+#[test]
+fn what_breaks_the_protocol_ends_that_connection_only() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut good = gateway.connect();
+    good.create_topic("t", 1);
+    let header = |key: i16, version: i16| {
+        [
+            &key.to_be_bytes()[..],
+            &version.to_be_bytes(),
+            &[0, 0, 0, 1, 0xff, 0xff],
+        ]
+        .concat()
+    };
+    let framed = |body: &[u8]| [&(body.len() as i32).to_be_bytes()[..], body].concat();
+    let bad: Vec<Vec<u8>> = vec![
+        0_i32.to_be_bytes().into(),
+        (-1_i32).to_be_bytes().into(),
+        i32::MAX.to_be_bytes().into(),
+        framed(&[1, 2, 3]),
+        framed(&header(999, 0)),
+        framed(&header(3, 99)),
+        framed(&[header(3, 1), i32::MAX.to_be_bytes().into()].concat()),
+        b"GET / HTTP/1.1\r\n\r\n".into(),
+    ];
+    for bytes in bad {
+        let mut client = gateway.connect();
+        client.stream.write_all(&bytes).unwrap();
+        assert!(
+            matches!(client.stream.read(&mut [0; 1]), Ok(0) | Err(_)),
+            "{bytes:?} is answered"
+        );
+    }
+    assert_eq!(
+        good.produce("t", 0, batch(&[b"x"], None))
+            .unwrap()
+            .error_code,
+        ErrorCode::NONE
+    );
+    assert!(
+        Gateway::log(data.path()).contains("127.0.0.1"),
+        "the log names the peer"
+    );
+}
+
+#[test]
+fn an_answer_before_a_broken_frame_is_still_sent() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    let sent = client
+        .send(api_versions::KEY, 0, &api_versions::Request::default())
+        .unwrap();
+    client.stream.write_all(&[0xff; 4]).unwrap();
+    let response: api_versions::Response = client.receive(api_versions::KEY, 0, sent).unwrap();
+    assert_eq!(response.error_code, ErrorCode::NONE);
+    assert!(matches!(client.stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_no_more_than_one_answer() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1", "--tail-memory", "64MiB"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    for _ in 0..20 {
+        client
+            .produce("t", 0, batch(&[&[3; 1_000_000]], None))
+            .unwrap();
+    }
+    let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+    request.topics[0].partitions[0].partition_max_bytes = 20 << 20;
+    let before = gateway.resident_bytes();
+    let mut lazy: Vec<_> = (0..4).map(|_| gateway.connect()).collect();
+    for client in &mut lazy {
+        for _ in 0..30 {
+            client.send(FETCH, 11, &request).unwrap();
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(
+        gateway.resident_bytes() < before + (16 << 20),
+        "answers pile up"
+    );
+    assert_eq!(client.latest("t", 0), 20);
+}
+
+#[test]
+fn a_signal_ends_it_in_order_while_clients_wait() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    let poll = client
+        .send(FETCH, 11, &fetch_request("t", &[(0, 0), (1, 0)], 60_000, 1))
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let began = Instant::now();
+    assert_eq!(gateway.stop(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    client
+        .receive::<fetch::Response>(FETCH, 11, poll)
+        .expect("the poll was answered");
+}
+
+#[test]
+fn a_data_folder_in_use_is_refused() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &[]);
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data.path().join("data"))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"));
+    drop(gateway);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--max-connections", "3"]);
+    // The probe that waited for the start may still count.
+    std::thread::sleep(Duration::from_millis(100));
+    let mut kept: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
+    for client in &mut kept {
+        client.create_topic(
+            &format!("t{}", client.stream.local_addr().unwrap().port()),
+            1,
+        );
+    }
+    let mut refused = gateway.connect();
+    let _ = refused.send(api_versions::KEY, 0, &api_versions::Request::default());
+    assert!(matches!(refused.stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+    drop(kept);
+    std::thread::sleep(Duration::from_millis(100));
+    gateway.connect().create_topic("later", 1);
+}
