@@ -249,10 +249,10 @@ impl LocalStore {
     pub fn plan_commit(&mut self, appends: Vec<AppendPlan>) -> Commit {
         let batches = || appends.iter().flat_map(|a| a.batches());
         let payload = batches().map(|b| b.size() as u64).sum();
-        let slot = self
-            .journal
-            .as_mut()
-            .map(|j| j.reserve(batches().count(), payload));
+        let count = batches().count();
+        // A commit of retries alone has nothing to store.
+        let journal = self.journal.as_mut().filter(|_| count > 0);
+        let slot = journal.map(|j| j.reserve(count, payload));
         Commit {
             appends,
             slot,
