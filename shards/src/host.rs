@@ -139,6 +139,13 @@ fn kernel_release() -> String {
     )
 }
 
+/// Number of the host's CPUs that are switched on.
+pub(crate) fn online_cpus() -> usize {
+    // SAFETY: it has no preconditions.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(online).unwrap_or(1)
+}
+
 /// The sysctl exists from Linux 6.6 on.
 fn io_uring_disabled() -> Option<u32> {
     fs::read_to_string("/proc/sys/kernel/io_uring_disabled")

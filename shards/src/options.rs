@@ -12,18 +12,24 @@ pub enum Pin {
     On,
     /// No: the kernel moves the threads as it likes.
     Off,
-    /// The runtime decides, see [`Pin::decide`].
+    /// If the process has CPUs to itself, as far as one can see: its affinity mask leaves some of the
+    /// host's CPUs out, and there are enough in it for all shards.
+    ///
+    /// Why: a pinned shard cannot move away from what else runs on its CPU. Measured on 2 CPUs in use
+    /// by other processes too, a call to another shard and back takes 14 us (p99 0.04 ms) on threads
+    /// that may move, and 41 us (p99 2 to 4 ms) on pinned ones. Whoever leaves the whole host to this
+    /// process sets [`Pin::On`].
     #[default]
     Auto,
 }
 
 impl Pin {
-    /// Whether to pin `shards` threads to `cpus` CPUs.
-    pub(crate) fn decide(self, shards: usize, cpus: usize) -> bool {
+    /// Whether to pin as many shards, in a process that may use `own` of the host's `online` CPUs.
+    pub(crate) fn decide(self, shards: usize, own: usize, online: usize) -> bool {
         match self {
             Pin::On => true,
             Pin::Off => false,
-            Pin::Auto => cpus >= 4 && shards <= cpus,
+            Pin::Auto => shards <= own && own < online,
         }
     }
 }
@@ -88,5 +94,20 @@ impl fmt::Debug for Options {
             .field("stop_timeout", &self.stop_timeout)
             .field("signals", &self.signals)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pin;
+
+    #[test]
+    fn auto_pins_to_cpus_that_the_process_was_given() {
+        assert!(Pin::Auto.decide(4, 4, 8));
+        assert!(Pin::Auto.decide(2, 4, 8));
+        assert!(!Pin::Auto.decide(8, 8, 8));
+        assert!(!Pin::Auto.decide(5, 4, 8));
+        assert!(Pin::On.decide(5, 4, 4));
+        assert!(!Pin::Off.decide(1, 4, 8));
     }
 }

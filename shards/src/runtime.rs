@@ -208,7 +208,9 @@ where
         .shards
         .map_or(cpu_list.len(), |count| count.get())
         .max(1);
-    let pin = options.pin.decide(count, cpu_list.len());
+    let pin = options
+        .pin
+        .decide(count, cpu_list.len(), host::online_cpus());
     let leash = Arc::new(Leash::new()?);
     let bells = (0..count)
         .map(|index| Bell::new(index).map(Arc::new))

@@ -205,6 +205,7 @@ impl Tasks {
         // From here on a wake queues the task again. Acquire: what happened before the wake that led
         // here is seen by the poll.
         task.queued.swap(false, Ordering::AcqRel);
+        self.poller.renew_budget();
         let waker = Waker::from(task);
         let poll = catch_unwind(AssertUnwindSafe(|| {
             let poll = future.as_mut().poll(&mut Context::from_waker(&waker));

@@ -355,6 +355,30 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     runtime.stop_and_wait().unwrap();
 }
 
+#[test]
+fn a_peer_that_never_stops_does_not_starve_others() {
+    let _watch = Watch::start("a flood");
+    // It takes no turns, and always finds something to receive.
+    let drain = |_: Shard<Counting>, stream: Stream| async move {
+        let mut byte = [0];
+        while let Ok(1..) = stream.recv_slice(&mut byte).await {}
+    };
+    let (runtime, addresses) = serve(1, LOOPBACK, drain);
+    let mut flood = TcpStream::connect(addresses[0]).unwrap();
+    let handle = flood.try_clone().unwrap();
+    let flooding = std::thread::spawn(move || while flood.write_all(&[0; 65536]).is_ok() {});
+    std::thread::sleep(Duration::from_millis(50));
+    // Others are accepted and served meanwhile.
+    for _ in 0..20 {
+        let mut other = TcpStream::connect(addresses[0]).unwrap();
+        other.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(other.read(&mut [0]).unwrap(), 0);
+    }
+    handle.shutdown(Shutdown::Both).unwrap();
+    flooding.join().unwrap();
+    runtime.stop_and_wait().unwrap();
+}
+
 /// Runs a test of this file that is ignored in a process of its own.
 fn in_a_child(test: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
