@@ -1,4 +1,62 @@
-//! The thread-per-core runtime: one [glommio] executor per core, calls between them by message.
+//! The thread-per-core runtime: one thread for each shard, each with its own tasks, sockets and timers;
+//! shards share nothing and reach each other by [calls](Shard::call). It knows nothing of Kafka.
+//!
+//! [`start`] starts the shards; on each, an `init` makes the [`Service`] that answers other shards,
+//! binds [listeners](net::Listener), and [spawns](Shard::spawn) tasks. Work that blocks goes to
+//! [`Shard::blocking`] or a [`SerialWorker`]: io_uring hands fdatasync and buffered writes of ext4 to
+//! kernel threads anyway, and glommio offers neither vectored nor linked ones.
+//!
+//! # Rules for tasks
+//!
+//! - Nobody is interrupted. A task that computes takes a [`turn`] at least every 200 us. Operations on
+//!   sockets pause by themselves after 32 in a row.
+//! - A panic ends its own task, request or blocking work, and is counted and logged.
+//! - Wakers may go to any thread: a task may wait for whatever another thread completes.
+//! - No `RefCell` borrow is held across an await, or across a call to the own shard.
+//!
+//! # How a shard runs
+//!
+//! A shard's thread is an executor of glommio 0.9, as published, which runs one task only: the root
+//! (`root.rs`). The root runs all others, in rounds of at most 0.2 ms: messages from its mailbox, then
+//! tasks in the order in which they were woken, then a look for events. If there is nothing to do it
+//! waits for events by itself, in one epoll instance that holds the sockets and the bell which other
+//! threads ring. After 20 ms without any, it gives the thread back to glommio, which sleeps in io_uring
+//! until the epoll instance is readable or a timer is due.
+//!
+//! ## Why not tasks and sockets of glommio
+//!
+//! First, its hang. glommio's loop parks both when nothing is runnable and when its preemption flag was
+//! up before it ran anything. The flag is up when there is a completion in its latency ring. If that
+//! completion wakes no task (the preemption timer, or the event fd behind which wakers from other
+//! threads queue), the executor sleeps over runnable tasks, possibly for ever. So nothing here makes
+//! such completions: no waker of glommio leaves its thread, other threads ring a bell of our own, the
+//! rings never overflow into the event fd, and the preemption timer is far away.
+//!
+//! Second, its price. For each sleep and wake glommio's loop makes 8 `io_uring_enter` calls and a
+//! `membarrier`, and it arms every readiness anew. CPU time of the server per request of an echo of
+//! 1000 bytes, on 2 CPUs in use by other processes too:
+//!
+//! | load | glommio's sockets | here | a blocking thread each |
+//! | --- | --- | --- | --- |
+//! | 1 connection, 1000 requests/s | 64-76 us | 18-24 us | 13-19 us |
+//! | 1 connection, 5000 requests/s asked | 46-56 us | 16-20 us | 8-13 us |
+//! | 1 connection, one after the other | 21-22 us | 11-12 us | 8-9 us |
+//! | 16 connections | 12-15 us | 8-9 us | 7-21 us |
+//! | 64 connections | 11-16 us | 8-9 us | 5-15 us |
+//!
+//! A call to an idle shard and back: 52 us with glommio's cross-thread wake, 14 us here; a [`turn`]: 11
+//! us and 1 us.
+//!
+//! ## The watchdog
+//!
+//! One thread for all shards (`watchdog.rs`) wakes a shard that glommio lets sleep though something has
+//! happened for it, after 2 ms, and counts it ([`ShardStats::stalls`]). It watches only shards that
+//! sleep in glommio, and sleeps as long as nothing happens to them. With the settings used here no stall
+//! was ever counted; with a preemption timer of 0.25 ms and no waiting by the shard itself there were a
+//! few in 10,000 rounds under load, and all ended. Once a second it takes a sign of life from every
+//! shard ([`Options::on_alive`]). Two idle shards and the watchdog together use 0.03 % of a CPU.
+//!
+//! `cargo run --release -p shards --example measure` prints such figures for a machine.
 
 mod bell;
 mod blocking;
@@ -27,4 +85,4 @@ pub use shard::{Remote, SendError, Service, Shard};
 pub use signals::block_signals;
 pub use stats::ShardStats;
 pub use task::turn;
-pub use time::{Elapsed, sleep, sleep_until, timeout, timeout_at};
+pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at};
