@@ -235,3 +235,47 @@ impl<R> Drop for ReplyTo<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Poll::{Pending, Ready};
+
+    fn poll(call: &mut Call<u8>) -> Poll<Result<u8, CallError>> {
+        Pin::new(call).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn begin(calls: &Rc<RefCell<Calls<u8>>>, to: usize) -> (usize, Call<u8>) {
+        let id = calls.borrow_mut().begin(to);
+        (id, Call::begun(calls.clone(), id))
+    }
+
+    #[test]
+    fn an_id_is_used_again_only_after_its_reply() {
+        let calls = Rc::new(RefCell::new(Calls::new()));
+        let (one, mut waiting) = begin(&calls, 1);
+        let (other, dropped) = begin(&calls, 1);
+        drop(dropped);
+        let (third, _kept) = begin(&calls, 1);
+        assert!(one != other && other != third && one != third);
+        // The reply to the call that was dropped finds nobody, and frees the id.
+        assert_eq!(calls.borrow_mut().complete(other, Ok(2)), Some(Ok(2)));
+        assert_eq!(begin(&calls, 1).0, other);
+        assert_eq!(poll(&mut waiting), Pending);
+        assert_eq!(calls.borrow_mut().complete(one, Ok(1)), None);
+        assert_eq!(poll(&mut waiting), Ready(Ok(1)));
+        assert_eq!(calls.borrow_mut().complete(99, Ok(1)), Some(Ok(1)));
+    }
+
+    #[test]
+    fn calls_to_a_shard_that_has_ended_fail_and_others_do_not() {
+        let calls = Rc::new(RefCell::new(Calls::new()));
+        let ((_, mut gone), (_, mut alive)) = (begin(&calls, 1), begin(&calls, 2));
+        let (answered, mut done) = begin(&calls, 1);
+        assert_eq!(calls.borrow_mut().complete(answered, Ok(3)), None);
+        calls.borrow_mut().fail_all(1);
+        assert_eq!(poll(&mut gone), Ready(Err(CallError::Stopped)));
+        assert_eq!(poll(&mut alive), Pending);
+        assert_eq!(poll(&mut done), Ready(Ok(3)));
+    }
+}

@@ -69,7 +69,7 @@ struct Progress {
 /// A listening address that a shard asked for first, and the port that it got.
 pub(crate) struct Listening {
     pub(crate) asked: SocketAddr,
-    /// How many listeners the asking shard had made before this one.
+    /// How many listeners a shard has made for it before this one.
     pub(crate) nth: usize,
     pub(crate) bound: SocketAddr,
 }
@@ -356,7 +356,7 @@ impl Runtime {
             // Its panics are caught.
             let _ = thread.join();
         }
-        self.end_helpers();
+        self.end_side_threads();
         match self.common.progress().failure.clone() {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
@@ -398,7 +398,7 @@ impl Runtime {
         }
     }
 
-    fn end_helpers(&mut self) {
+    fn end_side_threads(&mut self) {
         self.leash.end();
         if let Some(watchdog) = self.watchdog.take() {
             let _ = watchdog.join();
@@ -415,6 +415,6 @@ impl Drop for Runtime {
         {
             tracing::error!("the runtime did not end well: {error}");
         }
-        self.end_helpers();
+        self.end_side_threads();
     }
 }

@@ -10,6 +10,7 @@ use crate::task::Tasks;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,8 +63,8 @@ pub(crate) struct Inner<S: Service> {
     gone_seen: Cell<usize>,
     pool: OnceCell<Arc<Pool>>,
     workers: RefCell<Vec<Arc<Pool>>>,
-    /// How many listeners were made on this shard; see `net::Listener::bind`.
-    pub(crate) listeners: Cell<usize>,
+    /// The addresses of `net::Listener::bind` so far.
+    pub(crate) listening: RefCell<Vec<SocketAddr>>,
 }
 
 /// A handle to the shard that this thread is. It is not `Send`; clones are the same shard.
@@ -100,7 +101,7 @@ impl<S: Service> Shard<S> {
             gone_seen: Cell::new(0),
             pool: OnceCell::new(),
             workers: RefCell::default(),
-            listeners: Cell::new(0),
+            listening: RefCell::default(),
         });
         Self { inner }
     }

@@ -160,7 +160,10 @@ impl Tasks {
         self.bell.counters.rounds.add(1);
         self.rounds.set(self.rounds.get() + 1);
         self.timers.fire(now);
-        self.turns.take().into_iter().for_each(Waker::wake);
+        let mut turns = self.turns.take();
+        turns.drain(..).for_each(Waker::wake);
+        // Kept for its allocation.
+        self.turns.replace(turns);
     }
 
     /// Moves tasks that other threads woke to the run queue.

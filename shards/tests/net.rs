@@ -113,6 +113,34 @@ fn an_address_that_another_runtime_uses_is_refused() {
 }
 
 #[test]
+fn groups_of_listeners_do_not_mix() {
+    let _watch = Watch::start("groups of listeners");
+    let (bound, addresses) = mpsc::channel();
+    let runtime = shards::start(options(), move |shard: Shard<Counting>| {
+        let bound = bound.clone();
+        async move {
+            // Only one shard has this one.
+            let admin = (shard.index() == 0)
+                .then(|| Listener::bind(&shard, (Ipv4Addr::UNSPECIFIED, 0).into()))
+                .transpose()?;
+            let first = Listener::bind(&shard, (LOOPBACK, 0).into())?;
+            let second = Listener::bind(&shard, (LOOPBACK, 0).into())?;
+            let ports = [&first, &second].map(|listener| listener.local_addr().port());
+            bound.send(ports).map_err(io::Error::other)?;
+            shard.ready();
+            shard.stopping().await;
+            drop((admin, first, second));
+            Ok::<(), io::Error>(())
+        }
+    })
+    .unwrap();
+    let [one, other] = [addresses.recv().unwrap(), addresses.recv().unwrap()];
+    assert_eq!(one, other);
+    assert_ne!(one[0], one[1]);
+    runtime.stop_and_wait().unwrap();
+}
+
+#[test]
 fn a_shard_has_a_port_of_its_own_too() {
     let _watch = Watch::start("own port");
     let (bound, addresses) = mpsc::channel();

@@ -38,16 +38,16 @@ pub struct Listener {
 impl Listener {
     /// Listens on an address that all shards share: each calls this, and the kernel spreads
     /// connections over those that have (SO_REUSEPORT). With port 0 the first shard gets a free port
-    /// and the others the same one. The calls of one shard are matched with those of the others by
-    /// their order.
+    /// and the others the same one; a shard that binds one address again begins another such group.
     ///
     /// An unspecified IPv6 address takes IPv4 connections too. TCP_NODELAY is set on all.
     ///
     /// # Errors
     /// The address is in use, also by another process's shards, or is not this host's.
     pub fn bind<S: Service>(shard: &Shard<S>, address: SocketAddr) -> io::Result<Self> {
-        let nth = shard.inner.listeners.get();
-        shard.inner.listeners.set(nth + 1);
+        let mut asked = shard.inner.listening.borrow_mut();
+        let nth = asked.iter().filter(|asked| **asked == address).count();
+        asked.push(address);
         let socket = shared_socket(&shard.inner.common, address, nth)?;
         Self::listen(shard, socket)
     }
