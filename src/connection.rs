@@ -372,7 +372,15 @@ impl Frames {
             return Ok(None);
         }
         self.frame = None;
-        Ok(Some(self.buf.split_to(len).freeze()))
+        let frame = self.buf.split_to(len).freeze();
+        if len >= OWN_BUFFER_BYTES {
+            // The next one is likely as large: what of it is read with its length has to be moved.
+            self.read_bytes = READ_BYTES_MIN;
+            if self.buf.is_empty() {
+                self.buf = BytesMut::new();
+            }
+        }
+        Ok(Some(frame))
     }
 }
 
