@@ -19,7 +19,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 const CALM_OPS: u64 = 100_000;
-const LOADED_OPS: u64 = 20_000;
+const LOADED_OPS: u64 = 100_000;
 
 /// The settings that are used, and those that provoke glommio's hang most.
 fn settings() -> [(&'static str, Options); 2] {
