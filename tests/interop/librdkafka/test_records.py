@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException
 from conftest import send
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
@@ -81,6 +81,27 @@ def test_a_record_over_the_brokers_limit_is_refused_and_the_next_one_taken(broke
     assert send(producer, topic, [{"value": b"small"}]) == [0]
 
 
+def test_a_topic_may_have_a_limit_of_its_own(broker):
+    topic = broker.create_topic(config={"max.message.bytes": "10000"})
+    producer = broker.producer()
+    errors = []
+    producer.produce(topic, os.urandom(20_000), on_delivery=lambda error, _: errors.append(error))
+    assert producer.flush(20) == 0
+    assert [e.code() for e in errors] == [KafkaError.MSG_SIZE_TOO_LARGE]
+    assert send(producer, topic, [{"value": os.urandom(9000)}]) == [0]
+
+
+def test_log_append_time_replaces_the_producers_time(broker):
+    topic = broker.create_topic(config={"message.timestamp.type": "LogAppendTime"})
+    before = int(time.time() * 1000)
+    broker.produce(topic, [{"value": b"x", "timestamp": 1}, {"value": b"y", "timestamp": 2}])
+    after = int(time.time() * 1000)
+    for message in broker.read(topic, 2):
+        kind, timestamp = message.timestamp()
+        assert kind == TIMESTAMP_LOG_APPEND_TIME
+        assert before <= timestamp <= after
+
+
 def test_create_time_is_kept_to_the_millisecond(broker):
     topic = broker.create_topic()
     now = int(time.time() * 1000)
@@ -102,10 +123,11 @@ def test_a_timestamp_far_in_the_future_is_refused(broker):
 
 def test_an_unknown_partition_is_refused(broker):
     topic = broker.create_topic(partitions=2)
-    errors = []
     producer = broker.producer()
-    with pytest.raises(KafkaException) as raised:
+    errors = []
+    try:
         producer.produce(topic, b"x", partition=7, on_delivery=lambda error, _: errors.append(error))
         assert producer.flush(20) == 0
-        raise KafkaException(errors[0])
-    assert raised.value.args[0].code() == KafkaError._UNKNOWN_PARTITION
+    except KafkaException as refused_at_once:
+        errors.append(refused_at_once.args[0])
+    assert [e.code() for e in errors] == [KafkaError._UNKNOWN_PARTITION]

@@ -24,7 +24,9 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.RetriableException;
+import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -142,12 +144,16 @@ final class Broker implements AutoCloseable {
         return taken;
     }
 
-    /** All records of partition 0, of which there must be so many. */
+    /**
+     * All records of partition 0, of which there must be so many. The end of the log is asked for afterwards: a record
+     * that was acknowledged with acks=1 may become visible a moment later.
+     */
     List<ConsumerRecord<byte[], byte[]>> readAll(String topic, int count) {
         TopicPartition partition = new TopicPartition(topic, 0);
         KafkaConsumer<byte[], byte[]> consumer = consumerAt(partition, 0);
+        List<ConsumerRecord<byte[], byte[]>> records = take(consumer, count);
         assertEquals(Map.of(partition, (long) count), consumer.endOffsets(List.of(partition)));
-        return take(consumer, count);
+        return records;
     }
 
     static void waitUntil(String what, Callable<Boolean> condition) throws Exception {
@@ -160,6 +166,15 @@ final class Broker implements AutoCloseable {
 
     boolean lists(String topic) throws Exception {
         return get(admin.listTopics().names()).contains(topic);
+    }
+
+    boolean describesConfigs(String topic) throws Exception {
+        try {
+            get(admin.describeConfigs(List.of(new ConfigResource(ConfigResource.Type.TOPIC, topic))).all());
+            return true;
+        } catch (UnsupportedVersionException e) {
+            return false;
+        }
     }
 
     @Override

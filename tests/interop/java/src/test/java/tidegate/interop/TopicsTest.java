@@ -54,10 +54,10 @@ class TopicsTest extends BrokerTest {
     @Test
     void createTellsWhatTheTopicGot() throws Exception {
         String name = broker.unusedName("t");
-        CreateTopicsResult created = create(topic(name, 3, 1).configs(Map.of("retention.ms", "3600000")));
+        CreateTopicsResult created = create(topic(name, 3, 1).configs(Map.of("max.message.bytes", "20000")));
         assertEquals(3, Broker.get(created.numPartitions(name)));
         assertEquals(1, Broker.get(created.replicationFactor(name)));
-        assertEquals("3600000", Broker.get(created.config(name)).get("retention.ms").value());
+        assertEquals("20000", Broker.get(created.config(name)).get("max.message.bytes").value());
         Uuid id = Broker.get(created.topicId(name));
         assertNotEquals(Uuid.ZERO_UUID, id);
         assertEquals(id, describe(name).topicId());
