@@ -242,6 +242,7 @@ fn make_gateway(
     let limits = Limits {
         tail_bytes: config.tail_memory,
         uncommitted_bytes: config.max_uncommitted_bytes,
+        checkpoint_interval: config.checkpoint_interval,
         producer_id_expiration_ms: config.producer_id_expiration.as_millis() as i64,
     };
     let partitions = Partitions::new(

@@ -57,6 +57,8 @@ options! {
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file (Kafka log.segment.bytes).
         log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX);
+        /// Time after which what was written is synced to its segments, which bounds the work of a start after a crash.
+        checkpoint_interval as "checkpoint_interval_ms": Duration = Is("30s"), millis(10, HOUR_MS);
         /// Bytes taken but not yet stored, per shard; beyond it producers wait.
         max_uncommitted_bytes: usize = Is("256MiB"), bytes(MIB, 64 * GIB);
         /// Bytes of the newest records kept in memory for consumers, per shard.

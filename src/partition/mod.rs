@@ -321,3 +321,159 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Builder;
+    use crate::store::local::{DataDir, Options};
+    use crate::wire::Uuid;
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn batch(producer: Option<(i64, i32)>, records: usize) -> Batch {
+        let mut builder = Builder::new();
+        if let Some((id, sequence)) = producer {
+            builder = builder.producer(id, 0, sequence);
+        }
+        for n in 0..records {
+            builder.append(NOW + n as i64, None, Some(b"value"), &[]);
+        }
+        Batch::parse(&builder.build()).unwrap()
+    }
+
+    /// A partition whose plans are never run: what the store answers is up to the test.
+    fn partition(folder: &std::path::Path) -> Partition {
+        let data = DataDir::open(folder, Some("cluster")).unwrap();
+        let options = Options {
+            shards: 1,
+            durable: false,
+            segment_bytes: 1 << 30,
+        };
+        let (_, stores, _) = data.recover::<State>(&[], &options).unwrap();
+        let id = PartitionId {
+            topic: Uuid([1; 16]),
+            index: 0,
+        };
+        Partition::new(stores[0].new_log(id))
+    }
+
+    fn file() -> Arc<File> {
+        Arc::new(tempfile::tempfile().unwrap())
+    }
+
+    #[test]
+    fn nothing_is_visible_before_it_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut partition = partition(folder.path());
+        let first = partition.append(&batch(None, 3), NOW).unwrap();
+        assert!(matches!(partition.read(0, 1000), Read::AtEnd));
+        assert!(matches!(partition.read(1, 1000), Read::OutOfRange));
+        let plan = partition.plan_append();
+        let second = partition.append(&batch(None, 2), NOW).unwrap();
+        partition.committed(&plan, file());
+        assert!(partition.is_committed(&first) && !partition.is_committed(&second));
+        assert_eq!(partition.bounds().high_watermark, 3);
+        assert!(matches!(partition.read(2, 1000), Read::Batches(_)));
+        assert!(matches!(partition.read(3, 1000), Read::AtEnd));
+    }
+
+    #[test]
+    fn what_a_failed_commit_took_back_is_never_taken_for_what_came_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut partition = partition(folder.path());
+        let failed = partition.append(&batch(None, 3), NOW).unwrap();
+        let plan = partition.plan_append();
+        let behind = partition.append(&batch(None, 1), NOW).unwrap();
+        partition.roll_back(&plan);
+        assert!(!partition.has_waiting());
+        let again = partition.append(&batch(None, 9), NOW).unwrap();
+        assert_eq!(again.base_offset, failed.base_offset);
+        let plan = partition.plan_append();
+        partition.committed(&plan, file());
+        assert!(partition.is_committed(&again));
+        assert!(!partition.is_committed(&failed) && !partition.is_committed(&behind));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Of one of two producers; sometimes what was sent before is sent again.
+        Append {
+            producer: usize,
+            records: usize,
+            again: bool,
+        },
+        Commit,
+        Fail,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let append = (0..2_usize, 1..4_usize, prop::bool::weighted(0.2)).prop_map(
+            |(producer, records, again)| Step::Append {
+                producer,
+                records,
+                again,
+            },
+        );
+        prop::collection::vec(
+            prop_oneof![6 => append, 3 => Just(Step::Commit), 1 => Just(Step::Fail)],
+            1..80,
+        )
+    }
+
+    proptest! {
+        /// Producers that retry what was refused, in order, as clients do: offsets stay gapless,
+        /// and each batch is committed once.
+        #[test]
+        fn retries_after_failed_commits_are_neither_lost_nor_doubled(steps in steps()) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut partition = partition(folder.path());
+            // Of each producer: batches acknowledged or on their way, as (sequence, records).
+            let mut sent: [Vec<(i32, usize)>; 2] = Default::default();
+            let mut acked = [0_usize; 2];
+            let mut log: Vec<(usize, i32)> = Vec::new();
+            let mut flying: Vec<(usize, i32, Appended)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Append { producer, records, again } => {
+                        let last = sent[producer].last().copied().filter(|_| again);
+                        let next = sent[producer].last().map_or(0, |(s, n)| s + *n as i32);
+                        let (sequence, records) = last.unwrap_or((next, records));
+                        let appended = partition.append(&batch(Some((producer as i64, sequence)), records), NOW).unwrap();
+                        if last.is_none() {
+                            sent[producer].push((sequence, records));
+                            flying.push((producer, sequence, appended));
+                        } else if let Some((.., first)) = flying.iter().rev().find(|(p, s, _)| (*p, *s) == (producer, sequence)) {
+                            prop_assert_eq!(appended.base_offset, first.base_offset);
+                        }
+                    }
+                    Step::Commit if partition.has_waiting() => {
+                        let plan = partition.plan_append();
+                        partition.committed(&plan, file());
+                        for (producer, sequence, appended) in flying.drain(..) {
+                            prop_assert!(partition.is_committed(&appended));
+                            acked[producer] += 1;
+                            log.push((producer, sequence));
+                        }
+                    }
+                    Step::Fail if partition.has_waiting() => {
+                        let plan = partition.plan_append();
+                        partition.roll_back(&plan);
+                        flying.clear();
+                        // Refused: the producers will send them again, from the first one on.
+                        for (sent, acked) in sent.iter_mut().zip(&acked) {
+                            sent.truncate(*acked);
+                        }
+                    }
+                    Step::Commit | Step::Fail => {}
+                }
+            }
+            for producer in 0..2 {
+                let of_producer = log.iter().filter(|(p, _)| *p == producer).map(|(_, s)| *s);
+                let expected = sent[producer][..acked[producer]].iter().map(|(s, _)| *s);
+                prop_assert!(of_producer.eq(expected));
+            }
+        }
+    }
+}

@@ -21,12 +21,13 @@ use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
 use crate::record::batch::Batch;
 use crate::record::{RecordError, records};
-use crate::store::local::{CheckpointError, Commit, LocalStore, ReadPlan, Recovered, SeekPlan};
+use crate::store::local::{
+    Checkpoint, CheckpointError, Commit, LocalStore, ReadPlan, Recovered, SeekPlan,
+};
 use crate::store::{PartitionId, StoredBatch};
 
-/// A checkpoint is due after this time, or after [`CHECKPOINT_BYTES`], when anything was written.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
-const CHECKPOINT_BYTES: u64 = 256 << 20;
+/// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Segment files kept open by one shard.
 const OPEN_FILES_MAX: usize = 1000;
 /// A stored batch was checked against a limit when it came; this only bounds damage.
@@ -40,6 +41,8 @@ pub struct Limits {
     /// Bytes appended and not yet committed; more than that waits.
     pub uncommitted_bytes: usize,
     pub producer_id_expiration_ms: i64,
+    /// A checkpoint is made after this time when anything was written.
+    pub checkpoint_interval: Duration,
 }
 
 /// Batches to be appended, of one produce request to one shard.
@@ -200,10 +203,14 @@ struct TailBudget {
     bytes: usize,
 }
 
+#[derive(Default)]
 struct CheckpointClock {
+    /// Committed since the last one began.
     bytes: u64,
     due: bool,
     running: bool,
+    /// The last one could not be saved: the next waits for its time.
+    failed: bool,
 }
 
 impl Partitions {
@@ -228,11 +235,7 @@ impl Partitions {
             committing: false,
             fetches: FxHashMap::default(),
             tail: TailBudget::default(),
-            checkpoint: CheckpointClock {
-                bytes: 0,
-                due: false,
-                running: false,
-            },
+            checkpoint: CheckpointClock::default(),
             open_files: 0,
             broken: false,
         };
@@ -398,7 +401,11 @@ impl Partitions {
         while self.inner.borrow().is_busy() {
             self.settled.notified().await;
         }
-        self.checkpoint().await
+        let plan = self.inner.borrow_mut().begin_checkpoint();
+        match plan {
+            Some(plan) => self.run_checkpoint(plan).await,
+            None => false,
+        }
     }
 
     async fn commit_loop(self: &Rc<Self>) {
@@ -415,11 +422,12 @@ impl Partitions {
         }
     }
 
+    /// Between two commits, so that what the checkpoint says is what the segments hold.
     fn checkpoint_if_due(self: &Rc<Self>) {
-        if self.wants_checkpoint() {
+        if let Some(plan) = self.inner.borrow_mut().begin_checkpoint_if_due() {
             let this = self.clone();
             self.shard.spawn(async move {
-                this.checkpoint().await;
+                this.run_checkpoint(plan).await;
                 this.settled.notify_waiters();
             });
         }
@@ -473,27 +481,8 @@ impl Partitions {
         }
     }
 
-    fn wants_checkpoint(&self) -> bool {
-        let inner = self.inner.borrow();
-        let clock = &inner.checkpoint;
-        !clock.running
-            && (clock.due || clock.bytes >= CHECKPOINT_BYTES || inner.store.wants_checkpoint())
-    }
-
-    /// Makes a checkpoint; true if it is on the disk. Called when no commit is under way.
-    async fn checkpoint(self: &Rc<Self>) -> bool {
-        let plan = {
-            let mut inner = self.inner.borrow_mut();
-            if inner.checkpoint.running || inner.broken {
-                return false;
-            }
-            inner.checkpoint = CheckpointClock {
-                bytes: 0,
-                due: false,
-                running: true,
-            };
-            inner.plan_checkpoint()
-        };
+    /// True if the checkpoint is on the disk.
+    async fn run_checkpoint(self: &Rc<Self>, plan: Checkpoint) -> bool {
         let done = self.shard.blocking(move || plan.run().map(|()| plan)).await;
         self.inner.borrow_mut().checkpoint.running = false;
         match done {
@@ -503,8 +492,8 @@ impl Partitions {
                 true
             }
             Ok(Err(CheckpointError::Save(error))) => {
-                tracing::error!(%error, "cannot save a checkpoint; trying again, meanwhile the journal grows: is the disk full?");
-                self.inner.borrow_mut().checkpoint.due = true;
+                tracing::error!(%error, "cannot save a checkpoint; trying again later, meanwhile the journal grows: is the disk full?");
+                self.inner.borrow_mut().checkpoint.failed = true;
                 false
             }
             Ok(Err(error)) => {
@@ -523,14 +512,14 @@ impl Partitions {
 
     async fn housekeeping_loop(self: &Rc<Self>) {
         loop {
-            shards::sleep(CHECKPOINT_INTERVAL).await;
+            shards::sleep(self.limits.checkpoint_interval).await;
             let mut inner = self.inner.borrow_mut();
             let now = now_ms();
             for slot in inner.slots.values_mut() {
                 slot.partition
                     .expire_producers(now, self.limits.producer_id_expiration_ms);
             }
-            inner.checkpoint.due |= inner.checkpoint.bytes > 0;
+            inner.checkpoint.due |= inner.checkpoint.bytes > 0 || inner.checkpoint.failed;
             drop(inner);
             self.work.notify_waiters();
         }
@@ -772,12 +761,31 @@ impl Inner {
         }
     }
 
-    fn plan_checkpoint(&mut self) -> crate::store::local::Checkpoint {
+    fn begin_checkpoint_if_due(&mut self) -> Option<Checkpoint> {
+        let clock = &self.checkpoint;
+        let grown = clock.bytes >= CHECKPOINT_BYTES || self.store.wants_checkpoint();
+        let due = clock.due || (grown && !clock.failed);
+        due.then(|| self.begin_checkpoint()).flatten()
+    }
+
+    /// `None` while one is under way, and when there is nothing to be relied on.
+    fn begin_checkpoint(&mut self) -> Option<Checkpoint> {
+        assert!(
+            !self.committing,
+            "a commit under way would be in the checkpoint by half"
+        );
+        if self.checkpoint.running || self.broken {
+            return None;
+        }
+        self.checkpoint = CheckpointClock {
+            running: true,
+            ..CheckpointClock::default()
+        };
         let parts = self
             .slots
             .values_mut()
             .map(|slot| slot.partition.checkpoint_parts());
-        self.store.plan_checkpoint(parts)
+        Some(self.store.plan_checkpoint(parts))
     }
 
     /// Takes over what the catalog says of topics' configs.

@@ -56,7 +56,7 @@ const ENTRY_HEADER_LEN: usize = 36;
 /// Size a journal file is made with. A group that is larger gets a file that fits it.
 const FILE_BYTES: u64 = 64 << 20;
 /// More used files than this ask for a checkpoint.
-const FILES_BEFORE_CHECKPOINT: usize = 4;
+const FILES_BEFORE_CHECKPOINT: usize = 2;
 /// Files kept for another use.
 const SPARES_MAX: usize = FILES_BEFORE_CHECKPOINT + 2;
 /// A group's header may not claim more; a commit never holds more batches.

@@ -602,7 +602,7 @@ pub(super) struct SyncPlan {
 
 impl SyncPlan {
     /// Syncs data, indexes and names. What is not there any more was deleted with its topic. Blocking.
-    pub fn run(&self) -> io::Result<()> {
+    fn run(&self) -> io::Result<()> {
         for base in &self.segments {
             sync_if_there(&segment::log_path(&self.dir, *base))?;
             sync_if_there(&segment::index_path(&self.dir, *base))?;
@@ -615,6 +615,18 @@ impl SyncPlan {
         }
         Ok(())
     }
+}
+
+/// Syncs of more partitions than this are left to one sync of the whole file system, which costs about
+/// the same however many they are.
+const SYNCED_ONE_BY_ONE_MAX: usize = 32;
+
+/// Makes all of `plans` durable; `root` is a folder on their file system. Blocking.
+pub(super) fn sync_all(plans: &[SyncPlan], root: &Path) -> io::Result<()> {
+    if plans.len() > SYNCED_ONE_BY_ONE_MAX {
+        return Ok(rustix::fs::syncfs(File::open(root)?)?);
+    }
+    plans.iter().try_for_each(SyncPlan::run)
 }
 
 fn sync_if_there(path: &Path) -> io::Result<()> {

@@ -298,6 +298,7 @@ impl LocalStore {
             writer.add(log.id(), log_start_offset, log.point(), state);
         }
         Checkpoint {
+            topics: self.topics.clone(),
             path: self.checkpoint.clone(),
             bytes: writer.finish(),
             syncs,
@@ -363,6 +364,7 @@ impl Commit {
 
 /// A checkpoint to be made.
 pub struct Checkpoint {
+    topics: PathBuf,
     path: PathBuf,
     bytes: Vec<u8>,
     syncs: Vec<SyncPlan>,
@@ -382,9 +384,7 @@ pub enum CheckpointError {
 impl Checkpoint {
     /// Syncs the segments, then writes the checkpoint. Blocking.
     pub fn run(&self) -> Result<(), CheckpointError> {
-        for sync in &self.syncs {
-            sync.run().map_err(CheckpointError::Sync)?;
-        }
+        log::sync_all(&self.syncs, &self.topics).map_err(CheckpointError::Sync)?;
         file::replace_durably(&self.path, &self.bytes).map_err(CheckpointError::Save)
     }
 }

@@ -120,6 +120,11 @@ pub(super) fn recover<R: Replay>(
             recovered.push(partition);
         }
     }
+    let unsynced: Vec<_> = recovered
+        .iter_mut()
+        .filter_map(|p| p.log.plan_sync())
+        .collect();
+    super::log::sync_all(&unsynced, folders.topics)?;
     let generation = checkpoints.next_generation;
     save_checkpoint(
         &checkpoint::path(folders.checkpoint, generation, 0),
@@ -195,7 +200,7 @@ impl<R: Replay> Work<R> {
             rebuild.run(later, without_refused(self.journal))?;
         }
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
-        let mut log = Log::resume(
+        let log = Log::resume(
             self.id,
             rebuild.dir,
             segment_bytes,
@@ -203,9 +208,6 @@ impl<R: Replay> Work<R> {
             rebuild.point,
             unsynced_from,
         );
-        if let Some(sync) = log.plan_sync() {
-            sync.run()?;
-        }
         let recovered = Recovered {
             id: self.id,
             log,
