@@ -276,7 +276,11 @@ fn with_options(command: clap::Command) -> clap::Command {
                 .action(action)
                 // So that "-1" gets the same answer as in the file: out of bounds.
                 .allow_negative_numbers(true)
-                .help(format!("{} [default: {}]", opt.doc, opt.default_text()))
+                .help(format!(
+                    "{} [default: {}]",
+                    opt.meaning(),
+                    opt.default_text()
+                ))
                 .help_heading(opt.section)
         }))
 }

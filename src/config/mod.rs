@@ -2,11 +2,13 @@
 //!
 //! The table gives the fields of [`Config`], the command line's flags, the `TIDEGATE_*` environment
 //! variables, the keys of the TOML file, what `tidegate config` prints and the reference in
-//! `docs/configuration.md`. Flags go before the environment, the environment before the file, the
-//! file before the defaults.
+//! `docs/configuration.md`; and under Kafka's names, where it has them, what DescribeConfigs tells of
+//! the broker. Flags go before the environment, the environment before the file, the file before the
+//! defaults.
 //!
 //! Nothing here reads the environment, a file or the clock: [`crate::cli`] hands their contents in.
 
+mod kafka;
 mod layers;
 mod option;
 mod print;
@@ -21,6 +23,7 @@ use crate::logging::Filter;
 use option::{Form::Choice, Form::List, Form::Text, GIB, KIB, MIB, bytes, count, millis, options};
 use option::{Preset::Derived, Preset::Is};
 
+pub use kafka::KafkaConfig;
 pub use layers::{
     Given, Host, Origin, Resolved, Setting, UsageError, env_layer, file_layer, resolve,
 };
@@ -42,8 +45,8 @@ options! {
         listen: Vec<HostPort> = Is("127.0.0.1:9092"), List("ADDR");
         /// Address that clients are told to connect to; without a port: the port listened on.
         advertise: Advertise = Derived("from listen", value::advertise_from_listen), Text("HOST[:PORT]");
-        /// Broker id that clients see (Kafka broker.id).
-        broker_id: i32 = Is("1"), count(0, I32_MAX);
+        /// Broker id that clients see.
+        broker_id: i32 = Is("1"), count(0, I32_MAX), kafka "broker.id";
         /// Cluster id that clients see.
         cluster_id: Option<String> = Derived("generated at the first start, then kept", |_, _| String::new()), Text("ID");
     }
@@ -55,8 +58,8 @@ options! {
         store: Store = Is("local"), Choice(Store::NAMES);
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
-        /// Size at which a partition begins a new segment file (Kafka log.segment.bytes).
-        log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX);
+        /// Size at which a partition begins a new segment file.
+        log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX), kafka "log.segment.bytes";
         /// Time after which what was written is synced to its segments, which bounds the work of a start after a crash.
         checkpoint_interval as "checkpoint_interval_ms": Duration = Is("30s"), millis(10, HOUR_MS);
         /// Bytes taken but not yet stored, per shard; beyond it producers wait.
@@ -75,39 +78,39 @@ options! {
     }
 
     "Topics and records" {
-        /// Partitions of a topic that is made without a count (Kafka num.partitions).
-        num_partitions: i32 = Is("1"), count(1, 10_000);
-        /// Whether a topic is made when a client first names it (Kafka auto.create.topics.enable).
-        auto_create_topics_enable: bool = Is("true"), Choice(&["true", "false"]);
-        /// Largest record batch taken from a producer (Kafka message.max.bytes).
-        message_max_bytes: usize = Is("1048588"), bytes(KIB, I32_MAX);
+        /// Partitions of a topic that is made without a count.
+        num_partitions: i32 = Is("1"), count(1, 10_000), kafka "num.partitions";
+        /// Whether a topic is made when a client first names it.
+        auto_create_topics_enable: bool = Is("true"), Choice(&["true", "false"]), kafka "auto.create.topics.enable";
+        /// Largest record batch taken from a producer.
+        message_max_bytes: usize = Is("1048588"), bytes(KIB, I32_MAX), kafka "message.max.bytes";
         /// Whether producers' batches are checked record by record, or by header and checksum only.
         record_validation: RecordValidation = Is("full"), Choice(RecordValidation::NAMES);
         /// Largest size of one compressed batch once inflated; larger ones are refused.
         max_inflated_bytes: usize = Is("128MiB"), bytes(MIB, 4 * GIB);
-        /// How far a record's timestamp may lie in the past (Kafka log.message.timestamp.before.max.ms).
-        message_timestamp_before_max as "message_timestamp_before_max_ms": Duration = Is("9223372036854775807"), millis(0, I64_MAX);
-        /// How far a record's timestamp may lie in the future (Kafka log.message.timestamp.after.max.ms).
-        message_timestamp_after_max as "message_timestamp_after_max_ms": Duration = Is("3600000"), millis(0, I64_MAX);
-        /// Time after which an idle idempotent producer is forgotten (Kafka producer.id.expiration.ms).
-        producer_id_expiration as "producer_id_expiration_ms": Duration = Is("86400000"), millis(1, I32_MAX);
+        /// How far a record's timestamp may lie in the past.
+        message_timestamp_before_max as "message_timestamp_before_max_ms": Duration = Is("9223372036854775807"), millis(0, I64_MAX), kafka "log.message.timestamp.before.max.ms";
+        /// How far a record's timestamp may lie in the future.
+        message_timestamp_after_max as "message_timestamp_after_max_ms": Duration = Is("3600000"), millis(0, I64_MAX), kafka "log.message.timestamp.after.max.ms";
+        /// Time after which an idle idempotent producer is forgotten.
+        producer_id_expiration as "producer_id_expiration_ms": Duration = Is("86400000"), millis(1, I32_MAX), kafka "producer.id.expiration.ms";
     }
 
     "Limits of clients" {
-        /// Connections at a time (Kafka max.connections).
-        max_connections: usize = Is("10000"), count(1, 1_000_000);
-        /// Connections at a time from one address (Kafka max.connections.per.ip).
-        max_connections_per_ip: usize = Is("10000"), count(1, 1_000_000);
-        /// Time after which an idle connection is closed (Kafka connections.max.idle.ms).
-        connections_max_idle as "connections_max_idle_ms": Duration = Is("600000"), millis(100, YEAR_MS);
-        /// Largest request (Kafka socket.request.max.bytes).
-        socket_request_max_bytes: usize = Is("104857600"), bytes(16 * KIB, I32_MAX);
+        /// Connections at a time.
+        max_connections: usize = Is("10000"), count(1, 1_000_000), kafka "max.connections";
+        /// Connections at a time from one address.
+        max_connections_per_ip: usize = Is("10000"), count(1, 1_000_000), kafka "max.connections.per.ip";
+        /// Time after which an idle connection is closed.
+        connections_max_idle as "connections_max_idle_ms": Duration = Is("600000"), millis(100, YEAR_MS), kafka "connections.max.idle.ms";
+        /// Largest request.
+        socket_request_max_bytes: usize = Is("104857600"), bytes(16 * KIB, I32_MAX), kafka "socket.request.max.bytes";
         /// Requests read but not yet answered on one connection; beyond it reading pauses.
         queued_max_requests: usize = Is("64"), count(1, 10_000);
         /// Bytes of requests read but not yet answered on one connection; beyond it reading pauses.
         connection_max_inflight_bytes: usize = Is("32MiB"), bytes(16 * KIB, 16 * GIB);
-        /// Largest answer to one Fetch, whatever the client asks for (Kafka fetch.max.bytes).
-        fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX);
+        /// Largest answer to one Fetch, whatever the client asks for.
+        fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX), kafka "fetch.max.bytes";
     }
 
     "Logging" {

@@ -15,6 +15,8 @@ pub struct Opt {
     pub section: &'static str,
     /// What it is for, in one line.
     pub doc: &'static str,
+    /// The broker config of Kafka that means the same.
+    pub kafka: Option<&'static str>,
     /// Its value if nobody gives one.
     pub preset: Preset,
     /// What values look like.
@@ -90,7 +92,7 @@ pub(super) const fn millis(min: u64, max: u64) -> Form {
 macro_rules! options {
     ($($section:literal { $(
         $(#[doc = $doc:literal])+
-        $field:ident $(as $key:literal)? : $type:ty = $preset:expr, $form:expr;
+        $field:ident $(as $key:literal)? : $type:ty = $preset:expr, $form:expr $(, kafka $kafka:literal)?;
     )+ })+) => {
         /// Everything that can be configured, checked.
         #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ macro_rules! options {
                     key: option::key!($field $($key)?),
                     section: $section,
                     doc: concat!($($doc),+).trim_ascii(),
+                    kafka: option::kafka!($($kafka)?),
                     preset: $preset,
                     form: $form,
                 };
@@ -121,6 +124,11 @@ macro_rules! options {
             /// Takes each option from where it is given, in the table's order.
             fn take(from: &mut layers::Resolver<'_>) -> Result<Config, UsageError> {
                 Ok(Config { $($($field: from.take(&table::$field)?,)+)+ })
+            }
+
+            /// The options that Kafka has too, with their values, in the table's order.
+            pub fn kafka_configs(&self) -> impl Iterator<Item = KafkaConfig> {
+                [$($(KafkaConfig::of(&table::$field, &self.$field)),+),+].into_iter().flatten()
             }
         }
     };
@@ -136,7 +144,17 @@ macro_rules! key {
     };
 }
 
-pub(super) use {key, options};
+/// Kafka's name of an option, if the table says one.
+macro_rules! kafka {
+    () => {
+        None
+    };
+    ($name:literal) => {
+        Some($name)
+    };
+}
+
+pub(super) use {kafka, key, options};
 
 impl Opt {
     /// The flag, without its dashes.
@@ -147,6 +165,14 @@ impl Opt {
     /// The environment variable.
     pub fn env(&self) -> String {
         format!("TIDEGATE_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// What it is for, and what Kafka calls it.
+    pub fn meaning(&self) -> String {
+        match self.kafka {
+            Some(name) => format!("{} (Kafka {name}).", self.doc.trim_end_matches('.')),
+            None => self.doc.to_owned(),
+        }
     }
 
     /// The default, as people read it.

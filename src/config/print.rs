@@ -88,7 +88,7 @@ fn row(text: &mut String, opt: &Opt) {
             "| `{}` | {} | {values} | {} |",
             opt.key,
             opt.default_text(),
-            opt.doc
+            opt.meaning()
         ),
     );
 }
