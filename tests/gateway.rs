@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request, records_of};
-use tidegate::wire::{ErrorCode, api_versions, delete_topics, fetch, list_offsets, produce};
+use tidegate::wire::{
+    ErrorCode, api_versions, delete_topics, describe_configs, fetch, list_offsets, produce,
+};
 
 const PRODUCE: i16 = produce::KEY;
 const FETCH: i16 = fetch::KEY;
@@ -535,4 +537,50 @@ fn connections_beyond_the_limit_are_refused() {
     drop(kept);
     std::thread::sleep(Duration::from_millis(100));
     gateway.connect().create_topic("later", 1);
+}
+
+fn describe_configs_request(topic: &str, times: usize) -> describe_configs::Request {
+    let resource = describe_configs::DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: topic.to_owned().into(),
+        configuration_keys: None,
+    };
+    describe_configs::Request {
+        resources: vec![resource; times],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn configs_are_described_in_every_version() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--log-segment-bytes", "8MiB"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    for version in describe_configs::VERSIONS {
+        let request = describe_configs_request("t", 1);
+        let response: describe_configs::Response = client
+            .call(describe_configs::KEY, version, &request)
+            .expect("an answer");
+        let configs = &response.results[0].configs;
+        let segment_bytes = configs.iter().find(|c| c.name == *"segment.bytes");
+        let value = segment_bytes.map(|c| (c.value.as_deref(), c.config_source));
+        assert_eq!(value, Some((Some("8388608"), 4)));
+    }
+}
+
+#[test]
+fn a_request_for_more_configs_than_there_can_be_ends_the_connection() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let mut describe = |times| -> std::io::Result<describe_configs::Response> {
+        let request = describe_configs_request("t", times);
+        client.call(describe_configs::KEY, 4, &request)
+    };
+    let most = 10_001;
+    assert_eq!(describe(most).expect("an answer").results.len(), most);
+    assert!(describe(most + 1).is_err());
+    assert!(Gateway::log(data.path()).contains("10002 resources"));
 }

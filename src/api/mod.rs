@@ -21,6 +21,7 @@ mod api_versions;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod error;
 mod fetch;
 mod init_producer_id;
@@ -40,6 +41,7 @@ pub const REGISTRY: &[Api] = &[
     create_topics::API,
     delete_topics::API,
     init_producer_id::API,
+    describe_configs::API,
     describe_cluster::API,
 ];
 

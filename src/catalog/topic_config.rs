@@ -55,6 +55,8 @@ impl From<&Config> for TopicConfig {
 /// One topic config: a row of the table.
 pub struct Row {
     pub name: &'static str,
+    /// The broker config that stands in for it, by Kafka's name.
+    pub broker_name: &'static str,
     pub kind: ConfigType,
     /// What it is for, in one line.
     pub doc: &'static str,
@@ -68,6 +70,7 @@ pub struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i8)]
 pub enum ConfigType {
+    Boolean = 1,
     String = 2,
     Int = 3,
     Long = 5,
@@ -87,6 +90,7 @@ pub enum ConfigSource {
 pub const TABLE: &[Row] = &[
     Row {
         name: "cleanup.policy",
+        broker_name: "log.cleanup.policy",
         kind: ConfigType::List,
         doc: "What becomes of old records.",
         set: |_, given| {
@@ -97,6 +101,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "compression.type",
+        broker_name: "compression.type",
         kind: ConfigType::String,
         doc: "How batches are compressed in the log; producer leaves them as they come.",
         set: |_, given| {
@@ -107,6 +112,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "max.message.bytes",
+        broker_name: "message.max.bytes",
         kind: ConfigType::Int,
         doc: "Largest record batch that is taken, in bytes as it is sent.",
         set: |config, given| {
@@ -117,6 +123,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "message.timestamp.after.max.ms",
+        broker_name: "log.message.timestamp.after.max.ms",
         kind: ConfigType::Long,
         doc: "How far a record's timestamp may lie in the future, with CreateTime.",
         set: |config, given| {
@@ -127,6 +134,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "message.timestamp.before.max.ms",
+        broker_name: "log.message.timestamp.before.max.ms",
         kind: ConfigType::Long,
         doc: "How far a record's timestamp may lie in the past, with CreateTime.",
         set: |config, given| {
@@ -137,6 +145,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "message.timestamp.type",
+        broker_name: "log.message.timestamp.type",
         kind: ConfigType::String,
         doc: "Whether a record's timestamp is when it was made or when it was appended.",
         set: |config, given| {
@@ -153,6 +162,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         name: "segment.bytes",
+        broker_name: "log.segment.bytes",
         kind: ConfigType::Int,
         doc: "Size at which a partition begins a new segment file.",
         set: |config, given| {
@@ -252,6 +262,55 @@ pub fn check<'a>(
     Ok((values, config))
 }
 
+/// A value that somebody gave a config. In force is the first of those that there are (KIP-226).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    /// What the config is called there.
+    pub name: &'static str,
+    pub value: String,
+    pub source: ConfigSource,
+}
+
+/// The values of a broker config. One that is set to its default counts as not set.
+pub fn broker_synonyms(
+    name: &'static str,
+    value: String,
+    default: Option<String>,
+) -> impl Iterator<Item = Synonym> {
+    let synonym = |value, source| Synonym {
+        name,
+        value,
+        source,
+    };
+    let set = (default.as_ref() != Some(&value)).then_some(value);
+    let set = set.map(|value| synonym(value, ConfigSource::StaticBroker));
+    let default = default.map(|value| synonym(value, ConfigSource::Default));
+    set.into_iter().chain(default)
+}
+
+impl Row {
+    /// The value as Kafka writes it, however it was given.
+    pub fn value(&self, config: &TopicConfig) -> String {
+        (self.get)(config)
+    }
+
+    /// The values of this config of a topic that sets it to `set`, if it does.
+    pub fn synonyms(
+        &self,
+        set: Option<String>,
+        defaults: &TopicConfig,
+    ) -> impl Iterator<Item = Synonym> {
+        let set = set.map(|value| Synonym {
+            name: self.name,
+            value,
+            source: ConfigSource::Topic,
+        });
+        let kafka = self.value(&TopicConfig::default());
+        let broker = broker_synonyms(self.broker_name, self.value(defaults), Some(kafka));
+        set.into_iter().chain(broker)
+    }
+}
+
 /// A config's value as a topic has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
@@ -260,25 +319,19 @@ pub struct Effective {
     pub source: ConfigSource,
 }
 
-/// All configs of a topic that sets `values`, by name.
+/// All configs of a topic that sets `values`, by name; what the topic sets stands as it was given.
 pub fn effective(
     values: &BTreeMap<String, String>,
     defaults: TopicConfig,
 ) -> impl Iterator<Item = Effective> {
-    TABLE.iter().map(move |row| {
-        let default = (row.get)(&defaults);
-        let (value, source) = match values.get(row.name) {
-            Some(value) => (value.clone(), ConfigSource::Topic),
-            None if default == (row.get)(&TopicConfig::default()) => {
-                (default, ConfigSource::Default)
-            }
-            None => (default, ConfigSource::StaticBroker),
-        };
-        Effective {
+    TABLE.iter().filter_map(move |row| {
+        let set = values.get(row.name).cloned();
+        let in_force = row.synonyms(set, &defaults).next()?;
+        Some(Effective {
             name: row.name,
-            value,
-            source,
-        }
+            value: in_force.value,
+            source: in_force.source,
+        })
     })
 }
 
@@ -534,6 +587,28 @@ mod tests {
             of("message.timestamp.type"),
             ("CreateTime", ConfigSource::Default)
         );
+    }
+
+    #[test]
+    fn synonyms_go_from_the_topic_over_the_broker_to_kafkas_default() {
+        let defaults = TopicConfig {
+            segment_bytes: 2 << 20,
+            ..TopicConfig::default()
+        };
+        let row = row("segment.bytes").expect("a row");
+        let all = |set: Option<&str>, defaults| -> Vec<_> {
+            row.synonyms(set.map(str::to_owned), defaults)
+                .map(|s| (s.name, s.value, s.source as i8))
+                .collect()
+        };
+        let topic = ("segment.bytes", "1048576".to_owned(), 1);
+        let broker = ("log.segment.bytes", "2097152".to_owned(), 4);
+        let kafka = ("log.segment.bytes", "1073741824".to_owned(), 5);
+        assert_eq!(
+            all(Some("1048576"), &defaults),
+            [topic, broker, kafka.clone()]
+        );
+        assert_eq!(all(None, &TopicConfig::default()), [kafka]);
     }
 
     #[test]

@@ -1,0 +1,563 @@
+//! DescribeConfigs (32): configs of topics and of this broker, with where their values come from.
+//! KIP-133, KIP-226 (sources, synonyms), KIP-569 (types, documentation).
+//!
+//! Told are the configs that there are here. Loggers, subscriptions to clients' metrics (KIP-714) and
+//! groups have none; what is asked of them is checked and answered as Kafka does for configs that it
+//! does not know.
+
+use super::{Answer, Api, Call, Handled};
+use crate::catalog::topic_config::{self, ConfigType, Synonym, TopicConfig};
+use crate::catalog::{Catalog, Topic, name};
+use crate::config::{Form, KafkaConfig};
+use crate::wire::describe_configs::{
+    DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult,
+    DescribeConfigsSynonym, KEY, Request, Response,
+};
+use crate::wire::{ErrorCode, StrBytes};
+
+pub(super) const API: Api = Api {
+    key: KEY,
+    name: "DescribeConfigs",
+    versions: 1..=4,
+    handle,
+};
+
+/// How many more resources a request may name than there are topics. A resource of five bytes can
+/// have an answer of kilobytes, and any can be named again and again; Kafka sets no limit.
+const SPARE_RESOURCES_MAX: usize = 10_000;
+/// What Kafka says of a request that asks for something that does not exist.
+const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
+     the message was sent to an incompatible broker. See the broker logs for more details.";
+
+fn handle(mut call: Call) -> Handled {
+    let request: Request = call.decode()?;
+    let (catalog, config) = (call.gateway.catalog(), call.gateway.config());
+    let resources = request.resources.len();
+    if resources.saturating_sub(SPARE_RESOURCES_MAX) > catalog.topics().count() {
+        let text = format!("DescribeConfigs of {resources} resources, more than there can be");
+        return Ok(Answer::Close(text));
+    }
+    let describer = Describer {
+        catalog: &catalog,
+        defaults: TopicConfig::from(config),
+        broker_id: config.broker_id,
+        broker: config.kafka_configs().collect(),
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
+    call.answer(&Response {
+        results: describer.describe_all(&request.resources),
+        ..Response::default()
+    })
+}
+
+/// What has configs, as the protocol numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ResourceType {
+    Topic,
+    Broker,
+    BrokerLogger,
+    ClientMetrics,
+    Group,
+}
+
+impl ResourceType {
+    fn of(number: i8) -> Option<Self> {
+        Some(match number {
+            2 => ResourceType::Topic,
+            4 => ResourceType::Broker,
+            8 => ResourceType::BrokerLogger,
+            16 => ResourceType::ClientMetrics,
+            32 => ResourceType::Group,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a resource is not described.
+type Refusal = (ErrorCode, StrBytes);
+
+fn invalid_request(message: impl Into<StrBytes>) -> Refusal {
+    (ErrorCode::INVALID_REQUEST, message.into())
+}
+
+/// What resources are described from, and how.
+struct Describer<'a> {
+    catalog: &'a Catalog,
+    /// For topics.
+    defaults: TopicConfig,
+    broker_id: i32,
+    broker: Vec<KafkaConfig>,
+    synonyms: bool,
+    documentation: bool,
+}
+
+/// One config, to be told.
+struct Described {
+    name: &'static str,
+    kind: ConfigType,
+    doc: &'static str,
+    read_only: bool,
+    /// What is in force comes first.
+    synonyms: Vec<Synonym>,
+}
+
+impl Describer<'_> {
+    /// A resource that is named twice is described twice. A type that nobody knows refuses them all.
+    fn describe_all(&self, resources: &[DescribeConfigsResource]) -> Vec<DescribeConfigsResult> {
+        let known = |r: &DescribeConfigsResource| ResourceType::of(r.resource_type).is_some();
+        let malformed = !resources.iter().all(known);
+        let describe = |resource| match malformed {
+            true => self.result(resource, Err(invalid_request(MALFORMED))),
+            false => self.result(resource, self.describe(resource)),
+        };
+        resources.iter().map(describe).collect()
+    }
+
+    fn describe(&self, resource: &DescribeConfigsResource) -> Result<Vec<Described>, Refusal> {
+        let name = &resource.resource_name;
+        match ResourceType::of(resource.resource_type) {
+            Some(ResourceType::Topic) => Ok(self.topic(self.find(name)?, resource)),
+            Some(ResourceType::Broker) => match self.is_this_broker(name)? {
+                true => Ok(self.broker(resource)),
+                // What all brokers share can only be set while they run.
+                false => Ok(Vec::new()),
+            },
+            Some(ResourceType::BrokerLogger) => self.check_logger(name),
+            Some(ResourceType::ClientMetrics) if name.is_empty() => Err(invalid_request(
+                "Client metrics subscription name must not be empty",
+            )),
+            Some(ResourceType::Group) if name.is_empty() => {
+                Err(invalid_request("Group name must not be empty"))
+            }
+            Some(ResourceType::ClientMetrics | ResourceType::Group) => Ok(Vec::new()),
+            None => Err(invalid_request(MALFORMED)),
+        }
+    }
+
+    fn find(&self, topic: &str) -> Result<&Topic, Refusal> {
+        name::check(topic)
+            .map_err(|e| (ErrorCode::INVALID_TOPIC_EXCEPTION, e.to_string().into()))?;
+        match self.catalog.by_name(topic) {
+            Some(topic) => Ok(topic),
+            None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "".into())),
+        }
+    }
+
+    fn topic(&self, topic: &Topic, resource: &DescribeConfigsResource) -> Vec<Described> {
+        let rows = topic_config::TABLE.iter();
+        let described = |row: &topic_config::Row| {
+            // As the broker read it; CreateTopics answers with the text that was given.
+            let set = topic.configs.contains_key(row.name);
+            let set = set.then(|| row.value(&topic.config));
+            Described {
+                name: row.name,
+                kind: row.kind,
+                doc: row.doc,
+                read_only: false,
+                synonyms: row.synonyms(set, &self.defaults).collect(),
+            }
+        };
+        rows.filter(|row| resource.asks_for(row.name))
+            .map(described)
+            .collect()
+    }
+
+    /// The empty name stands for all brokers together.
+    fn is_this_broker(&self, name: &str) -> Result<bool, Refusal> {
+        if name.is_empty() {
+            return Ok(false);
+        }
+        let this = self.broker_id;
+        match broker_id(name)? {
+            id if id == this => Ok(true),
+            id => Err(invalid_request(format!(
+                "Unexpected broker id, expected {this} or empty string, but received {id}"
+            ))),
+        }
+    }
+
+    fn broker(&self, resource: &DescribeConfigsResource) -> Vec<Described> {
+        let described = |config: &KafkaConfig| {
+            let (value, default) = (config.value.clone(), config.default.clone());
+            Described {
+                name: config.name,
+                kind: kind(&config.opt.form),
+                doc: config.opt.doc,
+                // None can be changed while the broker runs.
+                read_only: true,
+                synonyms: topic_config::broker_synonyms(config.name, value, default).collect(),
+            }
+        };
+        self.broker
+            .iter()
+            .filter(|config| resource.asks_for(config.name))
+            .map(described)
+            .collect()
+    }
+
+    /// There are no loggers whose levels could be told; the broker has to be the right one still.
+    fn check_logger(&self, name: &str) -> Result<Vec<Described>, Refusal> {
+        if name.is_empty() {
+            return Err(invalid_request("Broker id must not be empty"));
+        }
+        let this = self.broker_id;
+        match broker_id(name)? {
+            id if id == this => Ok(Vec::new()),
+            id => Err(invalid_request(format!(
+                "Unexpected broker id, expected {this} but received {id}"
+            ))),
+        }
+    }
+
+    fn result(
+        &self,
+        resource: &DescribeConfigsResource,
+        described: Result<Vec<Described>, Refusal>,
+    ) -> DescribeConfigsResult {
+        let ((error_code, message), configs) = match described {
+            Ok(configs) => ((ErrorCode::NONE, StrBytes::default()), configs),
+            Err(refusal) => (refusal, Vec::new()),
+        };
+        let configs = configs.into_iter().map(|config| self.config_result(config));
+        DescribeConfigsResult {
+            error_code,
+            error_message: Some(message),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            configs: configs.collect(),
+        }
+    }
+
+    fn config_result(&self, config: Described) -> DescribeConfigsResourceResult {
+        let in_force = config.synonyms.first();
+        let mut result = DescribeConfigsResourceResult {
+            name: config.name.into(),
+            value: in_force.map(|s| s.value.clone().into()),
+            read_only: config.read_only,
+            config_type: config.kind as i8,
+            documentation: self.documentation.then(|| config.doc.into()),
+            ..DescribeConfigsResourceResult::default()
+        };
+        if let Some(in_force) = in_force {
+            result.config_source = in_force.source as i8;
+        }
+        if self.synonyms {
+            result.synonyms = config.synonyms.into_iter().map(synonym).collect();
+        }
+        result
+    }
+}
+
+impl DescribeConfigsResource {
+    /// No key at all asks for all configs, as null does.
+    fn asks_for(&self, name: &str) -> bool {
+        let keys = self.configuration_keys.as_deref().unwrap_or_default();
+        keys.is_empty() || keys.iter().any(|key| *key == *name)
+    }
+}
+
+fn synonym(of: Synonym) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym {
+        name: of.name.into(),
+        value: Some(of.value.into()),
+        source: of.source as i8,
+    }
+}
+
+fn broker_id(name: &str) -> Result<i32, Refusal> {
+    let integer = || invalid_request(format!("Broker id must be an integer, but it is: {name}"));
+    name.parse().map_err(|_| integer())
+}
+
+/// Kafka's type of an option.
+fn kind(form: &Form) -> ConfigType {
+    match form {
+        Form::Choice(["true", "false"]) => ConfigType::Boolean,
+        Form::Choice(_) | Form::Text(_) => ConfigType::String,
+        Form::List(_) => ConfigType::List,
+        Form::Number { max, .. } if i32::try_from(*max).is_ok() => ConfigType::Int,
+        Form::Number { .. } => ConfigType::Long,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Host, file_layer, resolve};
+
+    const TOPIC: i8 = 2;
+    const BROKER: i8 = 4;
+    const LOGGER: i8 = 8;
+    const CLIENT_METRICS: i8 = 16;
+    const GROUP: i8 = 32;
+
+    fn config() -> Config {
+        let file = "broker_id = 1\nnum_partitions = 3\nlog_segment_bytes = '8MiB'";
+        let host = Host {
+            cpus: 1,
+            name: "gate".to_owned(),
+        };
+        let given = file_layer("tidegate.toml", file).expect("options");
+        resolve(&given, &host).expect("a configuration").config
+    }
+
+    fn asked(
+        resource_type: i8,
+        name: &str,
+        keys: Option<&[&'static str]>,
+    ) -> DescribeConfigsResource {
+        DescribeConfigsResource {
+            resource_type,
+            resource_name: name.to_owned().into(),
+            configuration_keys: keys.map(|keys| keys.iter().map(|key| (*key).into()).collect()),
+        }
+    }
+
+    /// With a topic `t` that sets `segment.bytes`, and all that can be asked for besides.
+    fn describe(resources: &[DescribeConfigsResource]) -> Vec<DescribeConfigsResult> {
+        let config = config();
+        let given = [("segment.bytes", Some(" 1048576 "))];
+        let defaults = TopicConfig::from(&config);
+        let (configs, own) =
+            topic_config::check(defaults, given.into_iter()).expect("a good config");
+        let topic = Topic::new(&"t".into(), 1, own).expect("an id");
+        let describer = Describer {
+            catalog: &Catalog::from_iter([Topic { configs, ..topic }]),
+            defaults,
+            broker_id: config.broker_id,
+            broker: config.kafka_configs().collect(),
+            synonyms: true,
+            documentation: true,
+        };
+        describer.describe_all(resources)
+    }
+
+    fn described(
+        resource_type: i8,
+        name: &str,
+        keys: Option<&[&'static str]>,
+    ) -> Vec<DescribeConfigsResourceResult> {
+        let mut results = describe(&[asked(resource_type, name, keys)]);
+        let result = results.remove(0);
+        assert_eq!(result.error_code, ErrorCode::NONE);
+        assert_eq!(result.error_message, Some("".into()));
+        result.configs
+    }
+
+    type Told<'a> = (&'a str, Option<&'a str>, i8);
+
+    fn synonyms(config: &DescribeConfigsResourceResult) -> Vec<Told<'_>> {
+        config
+            .synonyms
+            .iter()
+            .map(|s| (&*s.name, s.value.as_deref(), s.source))
+            .collect()
+    }
+
+    fn refusal(resource_type: i8, name: &str) -> (ErrorCode, String) {
+        let result = describe(&[asked(resource_type, name, None)]).remove(0);
+        assert_eq!(
+            (result.resource_type, &*result.resource_name),
+            (resource_type, name)
+        );
+        assert!(result.configs.is_empty());
+        (
+            result.error_code,
+            result.error_message.unwrap_or_default().to_string(),
+        )
+    }
+
+    #[test]
+    fn a_topics_config_tells_its_value_and_what_stands_behind_it() {
+        let configs = described(
+            TOPIC,
+            "t",
+            Some(&["segment.bytes", "no.such", "segment.bytes"]),
+        );
+        let [config] = &configs[..] else {
+            panic!("{configs:?}");
+        };
+        assert_eq!(
+            (&*config.name, config.value.as_deref()),
+            ("segment.bytes", Some("1048576"))
+        );
+        assert_eq!((config.config_source, config.config_type), (1, 3));
+        assert!(!config.read_only && !config.is_sensitive);
+        assert!(config.documentation.is_some());
+        assert_eq!(
+            synonyms(config),
+            [
+                ("segment.bytes", Some("1048576"), 1),
+                ("log.segment.bytes", Some("8388608"), 4),
+                ("log.segment.bytes", Some("1073741824"), 5),
+            ]
+        );
+    }
+
+    #[test]
+    fn null_and_no_keys_ask_for_all_configs() {
+        let all = topic_config::TABLE.len();
+        assert_eq!(described(TOPIC, "t", None).len(), all);
+        assert_eq!(described(TOPIC, "t", Some(&[])).len(), all);
+        assert_eq!(described(TOPIC, "t", Some(&["no.such"])), []);
+    }
+
+    #[test]
+    fn the_brokers_configs_have_kafkas_names_and_types() {
+        let configs = described(BROKER, "1", None);
+        let types: Vec<_> = configs.iter().map(|c| (&*c.name, c.config_type)).collect();
+        assert_eq!(
+            types,
+            [
+                ("broker.id", 3),
+                ("log.segment.bytes", 3),
+                ("num.partitions", 3),
+                ("auto.create.topics.enable", 1),
+                ("message.max.bytes", 3),
+                ("log.message.timestamp.before.max.ms", 5),
+                ("log.message.timestamp.after.max.ms", 5),
+                ("producer.id.expiration.ms", 3),
+                ("max.connections", 3),
+                ("max.connections.per.ip", 3),
+                ("connections.max.idle.ms", 5),
+                ("socket.request.max.bytes", 3),
+                ("fetch.max.bytes", 3),
+            ]
+        );
+        assert!(configs.iter().all(|c| c.read_only && c.value.is_some()));
+        let of = |name: &str| {
+            configs
+                .iter()
+                .find(|c| *c.name == *name)
+                .expect("it is there")
+        };
+        assert_eq!(
+            synonyms(of("num.partitions")),
+            [
+                ("num.partitions", Some("3"), 4),
+                ("num.partitions", Some("1"), 5)
+            ]
+        );
+        let segment_bytes = of("log.segment.bytes");
+        assert_eq!(
+            (segment_bytes.value.as_deref(), segment_bytes.config_source),
+            (Some("8388608"), 4)
+        );
+        let auto_create = of("auto.create.topics.enable");
+        assert_eq!(
+            synonyms(auto_create),
+            [("auto.create.topics.enable", Some("true"), 5)]
+        );
+    }
+
+    #[test]
+    fn what_topics_and_the_broker_share_has_one_default() {
+        let defaults = described(BROKER, "1", None);
+        for topic in described(TOPIC, "t", None) {
+            let Some((name, value, _)) = synonyms(&topic).last().copied() else {
+                panic!("{} has no default", topic.name);
+            };
+            if let Some(broker) = defaults.iter().find(|c| *c.name == *name) {
+                assert_eq!(synonyms(broker).last(), Some(&(name, value, 5)));
+                assert_eq!(broker.config_type, topic.config_type, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_this_broker_has_none_of_is_described_as_empty() {
+        for (resource_type, name) in [
+            (BROKER, ""),
+            (LOGGER, "1"),
+            (LOGGER, "+1"),
+            (CLIENT_METRICS, "c"),
+            (GROUP, "g"),
+        ] {
+            assert_eq!(described(resource_type, name, None), []);
+        }
+    }
+
+    #[test]
+    fn wrong_names_are_refused_in_kafkas_words() {
+        let characters =
+            "contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'";
+        let invalid_topic = format!("Topic name is invalid: 'a b' {characters}");
+        let empty_topic = "Topic name is invalid: the empty string is not allowed";
+        let invalid_request = ErrorCode::INVALID_REQUEST;
+        for (resource_type, name, code, message) in [
+            (TOPIC, "nope", ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ""),
+            (
+                TOPIC,
+                "a b",
+                ErrorCode::INVALID_TOPIC_EXCEPTION,
+                &*invalid_topic,
+            ),
+            (TOPIC, "", ErrorCode::INVALID_TOPIC_EXCEPTION, empty_topic),
+            (
+                BROKER,
+                "9",
+                invalid_request,
+                "Unexpected broker id, expected 1 or empty string, but received 9",
+            ),
+            (
+                BROKER,
+                " 1",
+                invalid_request,
+                "Broker id must be an integer, but it is:  1",
+            ),
+            (
+                BROKER,
+                "99999999999",
+                invalid_request,
+                "Broker id must be an integer, but it is: 99999999999",
+            ),
+            (LOGGER, "", invalid_request, "Broker id must not be empty"),
+            (
+                LOGGER,
+                "x",
+                invalid_request,
+                "Broker id must be an integer, but it is: x",
+            ),
+            (
+                LOGGER,
+                "-1",
+                invalid_request,
+                "Unexpected broker id, expected 1 but received -1",
+            ),
+            (
+                CLIENT_METRICS,
+                "",
+                invalid_request,
+                "Client metrics subscription name must not be empty",
+            ),
+            (GROUP, "", invalid_request, "Group name must not be empty"),
+        ] {
+            assert_eq!(refusal(resource_type, name), (code, message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_type_that_nobody_knows_refuses_the_whole_request() {
+        for unknown in [i8::MIN, -1, 0, 1, 3, 6, 64, 99] {
+            let results = describe(&[asked(TOPIC, "t", None), asked(unknown, "z", None)]);
+            let codes: Vec<_> = results.iter().map(|r| r.error_code).collect();
+            assert_eq!(codes, [ErrorCode::INVALID_REQUEST; 2], "{unknown}");
+            assert!(
+                results
+                    .iter()
+                    .all(|r| r.error_message.as_deref() == Some(MALFORMED))
+            );
+        }
+    }
+
+    #[test]
+    fn a_resource_named_twice_is_described_twice() {
+        let twice = [
+            asked(TOPIC, "t", Some(&["segment.bytes"])),
+            asked(TOPIC, "t", None),
+        ];
+        let configs: Vec<_> = describe(&twice).iter().map(|r| r.configs.len()).collect();
+        assert_eq!(configs, [1, topic_config::TABLE.len()]);
+    }
+}
