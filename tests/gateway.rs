@@ -584,3 +584,40 @@ fn a_request_for_more_configs_than_there_can_be_ends_the_connection() {
     assert!(describe(most + 1).is_err());
     assert!(Gateway::log(data.path()).contains("10002 resources"));
 }
+
+#[test]
+fn the_earliest_offset_has_the_leader_epoch_of_its_record() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    client.produce("t", 0, batch(&[b"x"], None)).unwrap();
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.produce("t", 0, batch(&[b"y"], None)).unwrap();
+    let mut epochs = |timestamp| -> Vec<i32> {
+        let query = |partition_index| list_offsets::ListOffsetsPartition {
+            partition_index,
+            current_leader_epoch: -1,
+            timestamp,
+        };
+        let topic = list_offsets::ListOffsetsTopic {
+            name: "t".into(),
+            partitions: vec![query(0), query(1)],
+        };
+        let request = list_offsets::Request {
+            replica_id: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let response: list_offsets::Response = client
+            .call(list_offsets::KEY, 6, &request)
+            .expect("an answer");
+        let partitions = response.topics[0].partitions.iter();
+        partitions.map(|p| p.leader_epoch).collect()
+    };
+    let (earliest, latest) = (epochs(-2), epochs(-1));
+    assert_eq!((earliest[0], latest[0]), (0, 1));
+    assert_eq!(earliest[1], latest[1], "an empty partition has one epoch");
+}

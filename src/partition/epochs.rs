@@ -14,6 +14,13 @@ impl LeaderEpochs {
         self.entries.last().map(|(epoch, _)| *epoch)
     }
 
+    /// The epoch that `offset` belongs to, if one began at or before it.
+    pub fn epoch_at(&self, offset: i64) -> Option<i32> {
+        let begun = self.entries.partition_point(|(_, start)| *start <= offset);
+        let (epoch, _) = self.entries.get(begun.checked_sub(1)?)?;
+        Some(*epoch)
+    }
+
     /// A record at `offset` belongs to `epoch`. Epochs that began at or after it without a record go.
     pub fn assign(&mut self, epoch: i32, offset: i64) {
         if self.latest().is_some_and(|latest| latest >= epoch) {
@@ -70,6 +77,17 @@ mod tests {
         epochs.assign(3, 5);
         epochs.assign(2, 9);
         assert_eq!(epochs.entries, [(3, 5)]);
+    }
+
+    #[test]
+    fn an_offset_belongs_to_the_epoch_that_began_last_before_it() {
+        let mut epochs = LeaderEpochs::default();
+        assert_eq!(epochs.epoch_at(0), None);
+        epochs.assign(1, 5);
+        epochs.assign(4, 10);
+        let at = |offset| epochs.epoch_at(offset);
+        assert_eq!([4, 5, 9].map(at), [None, Some(1), Some(1)]);
+        assert_eq!([10, i64::MAX].map(at), [Some(4), Some(4)]);
     }
 
     #[test]

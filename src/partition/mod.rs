@@ -169,6 +169,14 @@ impl Partition {
         self.leader_epoch
     }
 
+    /// The leader epoch of the record at `offset`, or of the next one to come. -1: not known.
+    pub fn epoch_at(&self, offset: i64) -> i32 {
+        match offset < self.next_offset {
+            true => self.state.epochs.epoch_at(offset).unwrap_or(-1),
+            false => self.leader_epoch,
+        }
+    }
+
     /// The largest timestamp of all committed records, and the base offset of the batch that has it.
     pub fn max_timestamp(&self) -> Option<(i64, i64)> {
         self.state.max_timestamp

@@ -923,12 +923,11 @@ impl Inner {
         let partition = &self.slot(query.id)?.partition;
         check_epoch(partition, query.leader_epoch)?;
         let bounds = partition.bounds();
-        let leader_epoch = partition.leader_epoch();
         let at = |offset| {
             Lookup::Found(FoundOffset {
                 offset,
                 timestamp: -1,
-                leader_epoch,
+                leader_epoch: partition.epoch_at(offset),
             })
         };
         Ok(match query.spec {
