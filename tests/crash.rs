@@ -194,7 +194,10 @@ fn crash_rounds(flush: &str, shards: &[&str]) {
     let restored = log.split("restored_batches=").skip(1);
     assert!(restored.clone().count() > 0, "starts say what they did");
     for rest in restored {
-        assert!(rest.starts_with("0 "), "the segments lacked what the journal had:\n{log}");
+        assert!(
+            rest.starts_with("0 "),
+            "the segments lacked what the journal had:\n{log}"
+        );
     }
 }
 
