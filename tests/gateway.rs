@@ -361,16 +361,7 @@ fn a_deleted_topic_is_gone_and_its_name_begins_anew() {
         .send(FETCH, 11, &fetch_request("t", &[(0, 1)], 20_000, 1))
         .unwrap();
     let mut admin = gateway.connect();
-    let request = delete_topics::Request {
-        topics: vec![delete_topics::DeleteTopicState {
-            name: Some("t".into()),
-            ..Default::default()
-        }],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let response: delete_topics::Response = admin.call(delete_topics::KEY, 6, &request).unwrap();
-    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
+    admin.delete_topic("t");
     let polled: fetch::Response = client.receive(FETCH, 11, poll).unwrap();
     assert_eq!(
         polled.responses[0].partitions[0].error_code,
@@ -396,6 +387,33 @@ fn a_deleted_topic_is_gone_and_its_name_begins_anew() {
         .unwrap()
         .count();
     assert_eq!(folders, 1, "the deleted topic left nothing behind");
+}
+
+#[test]
+fn topics_come_and_go_while_others_are_written() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "2"]);
+    gateway.connect().create_topic("busy", 2);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for producer in 0..4 {
+            let (stop, mut client) = (&stop, gateway.connect());
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let answer = client.produce("busy", producer % 2, batch(&[b"x"], None));
+                    assert_eq!(answer.unwrap().error_code, ErrorCode::NONE);
+                }
+            });
+        }
+        let mut admin = gateway.connect();
+        for n in 0..20 {
+            let name = format!("t{n}");
+            admin.create_topic(&name, 2);
+            admin.produce(&name, 0, batch(&[b"x"], None)).unwrap();
+            admin.delete_topic(&name);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]

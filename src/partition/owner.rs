@@ -171,6 +171,7 @@ struct Inner {
     held_back: VecDeque<(Produce, ReplyTo<Reply>)>,
     uncommitted_bytes: usize,
     committing: bool,
+    commits_ended: u64,
     fetches: FxHashMap<FetchId, WaitingFetch>,
     tail: TailBudget,
     checkpoint: CheckpointClock,
@@ -233,6 +234,7 @@ impl Partitions {
             held_back: VecDeque::new(),
             uncommitted_bytes: 0,
             committing: false,
+            commits_ended: 0,
             fetches: FxHashMap::default(),
             tail: TailBudget::default(),
             checkpoint: CheckpointClock::default(),
@@ -377,7 +379,10 @@ impl Partitions {
             let answer = self.inner.borrow_mut().read(&fetch);
             self.answer_fetch(answer, reply);
         }
-        while self.inner.borrow().committing {
+        // Only the commit that was under way may have known them; under load the next begins at once.
+        let ended = self.inner.borrow().commits_ended;
+        let under_way = |inner: &Inner| inner.committing && inner.commits_ended == ended;
+        while under_way(&self.inner.borrow()) {
             self.settled.notified().await;
         }
     }
@@ -638,6 +643,7 @@ impl Inner {
         limits: &Limits,
     ) -> Vec<WaitingFetch> {
         self.committing = false;
+        self.commits_ended += 1;
         let mut woken = Vec::new();
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
@@ -722,6 +728,7 @@ impl Inner {
 
     fn break_down(&mut self, pending: Vec<PendingProduce>) {
         self.committing = false;
+        self.commits_ended += 1;
         self.broken = true;
         self.dirty.clear();
         let waiting = std::mem::take(&mut self.pending);

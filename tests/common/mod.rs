@@ -11,7 +11,9 @@ use bytes::Bytes;
 use tidegate::record::{Builder, split_first};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
-use tidegate::wire::{create_topics, fetch, init_producer_id, list_offsets, metadata, produce};
+use tidegate::wire::{
+    create_topics, delete_topics, fetch, init_producer_id, list_offsets, produce,
+};
 
 /// Longer than anything here may take; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,16 +219,20 @@ impl Client {
         response.topics[0].topic_id
     }
 
-    pub fn metadata(&mut self, name: &str) -> metadata::Response {
-        let topic = metadata::MetadataRequestTopic {
+    pub fn delete_topic(&mut self, name: &str) {
+        let topic = delete_topics::DeleteTopicState {
             name: Some(name.to_owned().into()),
             ..Default::default()
         };
-        let request = metadata::Request {
-            topics: Some(vec![topic]),
+        let request = delete_topics::Request {
+            topics: vec![topic],
+            timeout_ms: 10_000,
             ..Default::default()
         };
-        self.call(metadata::KEY, 12, &request).expect("an answer")
+        let response: delete_topics::Response = self
+            .call(delete_topics::KEY, 6, &request)
+            .expect("an answer");
+        assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
     }
 
     pub fn new_producer_id(&mut self) -> io::Result<i64> {
