@@ -24,9 +24,7 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
-import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.RetriableException;
-import org.apache.kafka.common.errors.UnsupportedVersionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -166,15 +164,6 @@ final class Broker implements AutoCloseable {
 
     boolean lists(String topic) throws Exception {
         return get(admin.listTopics().names()).contains(topic);
-    }
-
-    boolean describesConfigs(String topic) throws Exception {
-        try {
-            get(admin.describeConfigs(List.of(new ConfigResource(ConfigResource.Type.TOPIC, topic))).all());
-            return true;
-        } catch (UnsupportedVersionException e) {
-            return false;
-        }
     }
 
     @Override
