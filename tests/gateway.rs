@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request, records_of};
-use tidegate::wire::{
-    ErrorCode, api_versions, delete_topics, describe_configs, fetch, list_offsets, produce,
-};
+use tidegate::wire::{ErrorCode, api_versions, describe_configs, fetch, list_offsets, produce};
 
 const PRODUCE: i16 = produce::KEY;
 const FETCH: i16 = fetch::KEY;
@@ -414,6 +412,50 @@ fn topics_come_and_go_while_others_are_written() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_until_it_can() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    let id = client.new_producer_id().unwrap();
+    assert_eq!(
+        client
+            .produce("t", 0, batch(&[b"a"], None))
+            .unwrap()
+            .base_offset,
+        0
+    );
+    // No new segment can be made; the one of partition 0 is open.
+    let (topics, away) = (data.path().join("data/topics"), data.path().join("away"));
+    std::fs::rename(&topics, &away).unwrap();
+    std::fs::write(&topics, b"").unwrap();
+    let first = batch(&[b"x", b"y"], Some((id, 0, 0)));
+    for _ in 0..3 {
+        let refused = client.produce("t", 1, first.clone()).unwrap();
+        assert_eq!(refused.error_code, ErrorCode::KAFKA_STORAGE_ERROR);
+        assert_eq!(client.latest("t", 1), 0);
+    }
+    let answer = client.produce("t", 0, batch(&[b"b"], None)).unwrap();
+    assert_eq!(answer.base_offset, 1, "{}", Gateway::log(data.path()));
+    std::fs::remove_file(&topics).unwrap();
+    std::fs::rename(&away, &topics).unwrap();
+    for _ in 0..2 {
+        let stored = client.produce("t", 1, first.clone()).unwrap();
+        assert_eq!(
+            (stored.error_code, stored.base_offset),
+            (ErrorCode::NONE, 0)
+        );
+    }
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &["--shards", "1"]);
+    let mut client = gateway.connect();
+    assert_eq!(
+        (client.drain("t", 0).len(), client.drain("t", 1).len()),
+        (2, 2)
+    );
 }
 
 #[test]

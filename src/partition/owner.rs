@@ -488,20 +488,23 @@ impl Partitions {
 
     /// True if the checkpoint is on the disk.
     async fn run_checkpoint(self: &Rc<Self>, plan: Checkpoint) -> bool {
-        let done = self.shard.blocking(move || plan.run().map(|()| plan)).await;
+        let run = move || (plan.run(), plan);
+        let done = self.shard.blocking(run).await;
         self.inner.borrow_mut().checkpoint.running = false;
         match done {
-            Ok(Ok(plan)) => {
+            Ok((Ok(()), plan)) => {
                 let tidy = self.inner.borrow_mut().store.checkpointed(&plan);
                 let _ = self.shard.blocking(tidy).await;
                 true
             }
-            Ok(Err(CheckpointError::Save(error))) => {
-                tracing::error!(%error, "cannot save a checkpoint; trying again later, meanwhile the journal grows: is the disk full?");
-                self.inner.borrow_mut().checkpoint.failed = true;
+            Ok((Err(CheckpointError::Failed(error)), plan)) => {
+                tracing::error!(%error, "cannot make a checkpoint; trying again later, meanwhile the journal grows: is the disk full?");
+                let mut inner = self.inner.borrow_mut();
+                inner.checkpoint.failed = true;
+                inner.store.checkpoint_failed(plan);
                 false
             }
-            Ok(Err(error)) => {
+            Ok((Err(error), _)) => {
                 tracing::error!(%error, "the disk failed to keep written data; this shard stores nothing any more. \
                     What was acknowledged is in the journal: check the disk, then restart the process");
                 self.inner.borrow_mut().broken = true;

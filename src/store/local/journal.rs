@@ -167,6 +167,19 @@ impl Journal {
         }
     }
 
+    /// Nothing was written to `slot`, the last one reserved.
+    pub fn unused(&mut self, slot: &Slot) {
+        self.next_sequence = slot.sequence;
+        match &slot.target {
+            Target::Open(_) => {
+                if let Some(current) = &mut self.current {
+                    current.position = slot.position;
+                }
+            }
+            Target::Make { recycled, .. } => self.spares.extend(recycled.clone()),
+        }
+    }
+
     /// The write or the sync of `slot` failed. What a file holds after a failed sync is not to be
     /// trusted any more, so the next group begins a new one.
     pub fn failed(&mut self, slot: &Slot) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::CheckpointError;
 use super::file::{read_full_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
@@ -602,7 +603,7 @@ pub(super) struct SyncPlan {
 
 impl SyncPlan {
     /// Syncs data, indexes and names. What is not there any more was deleted with its topic. Blocking.
-    fn run(&self) -> io::Result<()> {
+    fn run(&self) -> Result<(), CheckpointError> {
         for base in &self.segments {
             sync_if_there(&segment::log_path(&self.dir, *base))?;
             sync_if_there(&segment::index_path(&self.dir, *base))?;
@@ -622,18 +623,19 @@ impl SyncPlan {
 const SYNCED_ONE_BY_ONE_MAX: usize = 32;
 
 /// Makes all of `plans` durable; `root` is a folder on their file system. Blocking.
-pub(super) fn sync_all(plans: &[SyncPlan], root: &Path) -> io::Result<()> {
+pub(super) fn sync_all(plans: &[SyncPlan], root: &Path) -> Result<(), CheckpointError> {
     if plans.len() > SYNCED_ONE_BY_ONE_MAX {
-        return Ok(rustix::fs::syncfs(File::open(root)?)?);
+        let root = File::open(root).map_err(CheckpointError::Failed)?;
+        return rustix::fs::syncfs(root).map_err(|e| CheckpointError::Sync(e.into()));
     }
     plans.iter().try_for_each(SyncPlan::run)
 }
 
-fn sync_if_there(path: &Path) -> io::Result<()> {
+fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
     match File::open(path) {
-        Ok(file) => file.sync_data(),
+        Ok(file) => file.sync_data().map_err(CheckpointError::Sync),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
+        Err(e) => Err(CheckpointError::Failed(e)),
     }
 }
 

@@ -144,6 +144,7 @@ impl DataDir {
             journal: options
                 .durable
                 .then(|| Journal::new(journal.clone(), shard)),
+            unsynced: Vec::new(),
         };
         Ok((
             start.partitions,
@@ -220,6 +221,8 @@ pub struct LocalStore {
     segment_bytes: u64,
     /// With `flush = durable`.
     journal: Option<Journal>,
+    /// What a checkpoint that failed should have synced.
+    unsynced: Vec<SyncPlan>,
 }
 
 impl LocalStore {
@@ -271,7 +274,7 @@ impl LocalStore {
                     journal.failed(slot);
                     journal_error = Some(e);
                 }
-                None => journal.failed(slot),
+                None => journal.unused(slot),
             }
         }
         let outcome = |written: io::Result<Arc<File>>| match &journal_error {
@@ -291,7 +294,7 @@ impl LocalStore {
         &mut self,
         partitions: impl Iterator<Item = (&'a mut Log, i64, &'a R)>,
     ) -> Checkpoint {
-        let mut syncs = Vec::new();
+        let mut syncs = std::mem::take(&mut self.unsynced);
         let mut writer = checkpoint::Writer::new();
         for (log, log_start_offset, state) in partitions {
             syncs.extend(log.plan_sync());
@@ -304,6 +307,11 @@ impl LocalStore {
             syncs,
             sequence: self.journal.as_ref().map_or(0, Journal::last_sequence),
         }
+    }
+
+    /// Notes that a checkpoint failed, and that the next one is to do its work.
+    pub fn checkpoint_failed(&mut self, failed: Checkpoint) {
+        self.unsynced.extend(failed.syncs);
     }
 
     /// Notes that a checkpoint is on the disk; gives the files to be removed now.
@@ -377,14 +385,15 @@ pub enum CheckpointError {
     /// The kernel may have dropped what it could not write and forget about it: another sync proves nothing.
     #[error("cannot sync segments: {0}")]
     Sync(io::Error),
-    #[error("cannot save the checkpoint: {0}")]
-    Save(io::Error),
+    /// To be tried again.
+    #[error("cannot make a checkpoint: {0}")]
+    Failed(io::Error),
 }
 
 impl Checkpoint {
     /// Syncs the segments, then writes the checkpoint. Blocking.
     pub fn run(&self) -> Result<(), CheckpointError> {
-        log::sync_all(&self.syncs, &self.topics).map_err(CheckpointError::Sync)?;
-        file::replace_durably(&self.path, &self.bytes).map_err(CheckpointError::Save)
+        log::sync_all(&self.syncs, &self.topics)?;
+        file::replace_durably(&self.path, &self.bytes).map_err(CheckpointError::Failed)
     }
 }

@@ -124,7 +124,7 @@ pub(super) fn recover<R: Replay>(
         .iter_mut()
         .filter_map(|p| p.log.plan_sync())
         .collect();
-    super::log::sync_all(&unsynced, folders.topics)?;
+    super::log::sync_all(&unsynced, folders.topics).map_err(io::Error::other)?;
     let generation = checkpoints.next_generation;
     save_checkpoint(
         &checkpoint::path(folders.checkpoint, generation, 0),

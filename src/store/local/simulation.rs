@@ -215,19 +215,20 @@ impl World {
         }
     }
 
-    /// A commit whose sync fails: refused, and everything goes on.
-    fn fail_commit(&mut self, shard: usize) {
+    /// A commit whose writes or whose sync fail: refused, and everything goes on.
+    fn fail_commit(&mut self, shard: usize, rng: &mut TestRng) {
         let Some(mut commit) = self.plan_commit(shard) else {
             return;
         };
         commit.write();
+        let refused = || io::Error::other("no");
+        if rng.random() {
+            commit.written.iter_mut().for_each(|w| *w = Err(refused()));
+        }
         commit.sync();
-        commit.journaled = commit.journaled.map(|_| Err(io::Error::other("no")));
+        commit.journaled = commit.journaled.map(|_| Err(refused()));
         if commit.journaled.is_none() {
-            commit
-                .written
-                .iter_mut()
-                .for_each(|w| *w = Err(io::Error::other("no")));
+            commit.written.iter_mut().for_each(|w| *w = Err(refused()));
         }
         for (plan, outcome) in self.stores[shard].committed(commit) {
             assert!(outcome.is_err());
@@ -323,7 +324,7 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
                 world.replicas.get_mut(&id).unwrap().append(rng);
             }
             10..15 => world.commit(shard),
-            15 => world.fail_commit(shard),
+            15 => world.fail_commit(shard, rng),
             16 | 17 => world.checkpoint(shard),
             18 => {
                 world.crash(rng);
