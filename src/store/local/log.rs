@@ -38,6 +38,9 @@ pub struct Log {
     max_timestamp: i64,
     /// A failed write may have left bytes behind the committed end of the last segment.
     torn: bool,
+    /// Segments that a failed append began: their files go before anything else is written, or they
+    /// would be taken for a part of the log one day.
+    stale: Vec<i64>,
     /// Segments from this one on have bytes that no checkpoint has synced.
     unsynced_from: Option<i64>,
     /// A file was made whose name no checkpoint has synced.
@@ -106,6 +109,7 @@ impl Log {
             max_timestamp: at.segment_max_timestamp,
             // What a crash left behind the end was not good; the next write removes it.
             torn: true,
+            stale: Vec::new(),
             unsynced_from,
             unsynced_names: unsynced_from.is_some(),
         }
@@ -186,6 +190,7 @@ impl Log {
             dir: self.dir.clone(),
             batches,
             writes,
+            stale: self.stale.clone(),
             before,
         }
     }
@@ -253,14 +258,17 @@ impl Log {
         self.torn = false;
         let first = plan.writes.first().map(|w| w.base_offset);
         self.unsynced_from = self.unsynced_from.or(first);
-        self.unsynced_names |= plan.writes.iter().any(SegmentWrite::is_fresh);
+        self.unsynced_names |=
+            !plan.stale.is_empty() || plan.writes.iter().any(SegmentWrite::is_fresh);
+        self.stale.clear();
     }
 
     /// The append failed: the log ends where it ended before.
     pub fn roll_back(&mut self, plan: &AppendPlan) {
         let before = &plan.before;
         if self.segments.len() > before.segments {
-            self.segments.truncate(before.segments);
+            let begun = self.segments.drain(before.segments..);
+            self.stale.extend(begun.map(|s| s.base_offset));
             self.index = ActiveIndex::resumed(before.point.index_entries, before.point.position);
         } else {
             self.index
@@ -338,6 +346,7 @@ pub struct AppendPlan {
     dir: PathBuf,
     batches: Vec<StoredBatch>,
     writes: Vec<SegmentWrite>,
+    stale: Vec<i64>,
     before: Before,
 }
 
@@ -369,6 +378,9 @@ impl AppendPlan {
 
     /// Writes to the page cache; gives the last segment's file to keep open. Blocking.
     pub fn run(&self) -> io::Result<Arc<File>> {
+        for base in &self.stale {
+            segment::remove(&self.dir, *base)?;
+        }
         let mut last = None;
         for write in &self.writes {
             last = Some(self.run_one(write)?);

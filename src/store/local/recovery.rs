@@ -192,12 +192,14 @@ impl<R: Replay> Work<R> {
                 .sealed
                 .push((*base, sealed_size(&rebuild.dir, *base)?));
         }
-        if !clean {
-            let later = bases
-                .into_iter()
-                .filter(|b| *b >= rebuild.point.segment_base)
-                .collect();
-            rebuild.run(later, without_refused(self.journal))?;
+        let at_or_after = bases
+            .into_iter()
+            .filter(|b| *b >= rebuild.point.segment_base);
+        if clean {
+            let begun_in_vain = at_or_after.filter(|b| *b > entry.point.segment_base);
+            rebuild.remove_later(begun_in_vain.collect::<Vec<_>>().into_iter())?;
+        } else {
+            rebuild.run(at_or_after.collect(), without_refused(self.journal))?;
         }
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
         let log = Log::resume(
@@ -418,8 +420,7 @@ impl<R: Replay> Rebuild<R> {
             self.report.truncated_bytes += std::fs::metadata(&path)?.len();
             tracing::warn!(partition = %self.id, segment = base, end = self.point.next_offset,
                 "removed a segment behind the end of the log");
-            std::fs::remove_file(path)?;
-            let _ = std::fs::remove_file(segment::index_path(&self.dir, base));
+            segment::remove(&self.dir, base)?;
         }
         Ok(())
     }

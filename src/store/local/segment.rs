@@ -94,6 +94,17 @@ pub(super) fn index_path(dir: &Path, base_offset: i64) -> PathBuf {
     dir.join(format!("{base_offset:020}.index"))
 }
 
+/// Removes a segment and its index. One that is not there is fine.
+pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
+    for path in [log_path(dir, base_offset), index_path(dir, base_offset)] {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Base offsets of the segments in a partition's folder, ascending. A folder that is not there has none.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
     let entries = match std::fs::read_dir(dir) {

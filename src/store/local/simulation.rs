@@ -344,8 +344,6 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
     #[test]
     fn no_crash_loses_changes_or_repeats_what_was_acknowledged(seed: [u8; 32]) {
         simulate(&mut TestRng::from_seed(RngAlgorithm::ChaCha, &seed))?;
