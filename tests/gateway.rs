@@ -564,6 +564,50 @@ fn a_signal_ends_it_in_order_while_clients_wait() {
 }
 
 #[test]
+fn a_segment_is_shown_with_what_is_wrong_in_it() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    let topic = client.create_topic("t", 1);
+    for value in [b"first", b"other"] {
+        client.produce("t", 0, batch(&[value], None)).unwrap();
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    let folder = data
+        .path()
+        .join("data/topics")
+        .join(topic.to_string())
+        .join("0");
+    let segment = folder.join("00000000000000000000.log");
+    let dump = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = command
+            .env_clear()
+            .arg("dump")
+            .arg(&segment)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = dump();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("value \"first\"") && text.ends_with("2 batches, 2 records, 0 faults\n"),
+        "{text}"
+    );
+    let mut bytes = std::fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, text) = dump();
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("FAULT") && text.ends_with("1 batches, 1 records, 1 faults\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_data_folder_in_use_is_refused() {
     let data = data_folder();
     let gateway = Gateway::start(data.path(), &[]);
