@@ -13,10 +13,10 @@ use shards::{CallError, ReplyTo, Service};
 use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
-use crate::partition::owner::{
-    Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError, Partitions, Produce,
-    Produced,
+use crate::partition::messages::{
+    Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError, Produce, Produced,
 };
+use crate::partition::owner::Partitions;
 use crate::store::PartitionId;
 
 pub type Shard = shards::Shard<Gateway>;

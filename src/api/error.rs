@@ -1,7 +1,7 @@
 //! What goes wrong below, as Kafka's error codes: the one place that maps them.
 
 use crate::catalog::keeper::ChangeError;
-use crate::partition::owner::PartitionError;
+use crate::partition::messages::PartitionError;
 use crate::partition::producers::SequenceError;
 use crate::record::ErrorKind;
 use crate::wire::ErrorCode;

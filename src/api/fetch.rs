@@ -18,7 +18,7 @@ use shards::{Call as ShardCall, sleep_until};
 use super::{Api, Call, Handled};
 use crate::catalog::Catalog;
 use crate::gateway::{Gateway, Reply, Request as ShardRequest};
-use crate::partition::owner::{Fetch, FetchId, FetchPart, Fetched};
+use crate::partition::messages::{Fetch, FetchId, FetchPart, Fetched};
 use crate::store::PartitionId;
 use crate::wire::fetch::{
     FetchPartition, FetchTopic, FetchableTopicResponse, KEY, PartitionData, Request, Response,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::{Api, Call, Handled, owners};
 use crate::catalog::Topic;
 use crate::gateway::{Gateway, Reply, Request as ShardRequest};
-use crate::partition::owner::{FoundOffset, OffsetQuery, OffsetSpec, PartitionError};
+use crate::partition::messages::{FoundOffset, OffsetQuery, OffsetSpec, PartitionError};
 use crate::wire::list_offsets::{
     KEY, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse, Request, Response,

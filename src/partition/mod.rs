@@ -18,8 +18,10 @@ use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekPlan};
 use crate::store::{PartitionId, Replay, StoredBatch};
 
 pub mod epochs;
+pub mod messages;
 pub mod owner;
 pub mod producers;
+mod read;
 mod tail;
 
 /// What survives a restart beside the batches.

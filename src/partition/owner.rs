@@ -15,23 +15,22 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shards::ReplyTo;
 use shards::local::Notify;
 
-use super::producers::SequenceError;
-use super::{Appended, Bounds, Partition, Read, State};
+use super::messages::{
+    Durability, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery, OffsetSpec,
+    PartitionError, Produce, Produced,
+};
+use super::read::{Cold, Lookup, Part, check_epoch};
+use super::{Appended, Partition, Read, State};
 use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
 use crate::record::batch::Batch;
-use crate::record::{RecordError, records};
-use crate::store::local::{
-    Checkpoint, CheckpointError, Commit, LocalStore, ReadPlan, Recovered, SeekPlan,
-};
+use crate::store::local::{Checkpoint, CheckpointError, Commit, LocalStore, Recovered};
 use crate::store::{PartitionId, StoredBatch};
 
 /// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Segment files kept open by one shard.
 const OPEN_FILES_MAX: usize = 1000;
-/// A stored batch was checked against a limit when it came; this only bounds damage.
-const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
 
 /// Limits of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -43,109 +42,6 @@ pub struct Limits {
     pub producer_id_expiration_ms: i64,
     /// A checkpoint is made after this time when anything was written.
     pub checkpoint_interval: Duration,
-}
-
-/// Batches to be appended, of one produce request to one shard.
-pub struct Produce {
-    pub durability: Durability,
-    pub batches: Vec<(PartitionId, Batch)>,
-}
-
-/// When a produce request is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// acks=0: at once.
-    None,
-    /// acks=1: when the kernel has it.
-    Written,
-    /// acks=all: when the store has committed it.
-    Committed,
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Produced {
-    pub base_offset: i64,
-    pub log_start_offset: i64,
-    /// When it was appended first, if it is a producer's retry. Milliseconds since the epoch.
-    pub first_appended_ms: Option<i64>,
-}
-
-/// Why a partition did not do what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PartitionError {
-    #[error("the partition does not exist")]
-    Unknown,
-    #[error("the disk did not take or give the data")]
-    Storage,
-    #[error("the offset is not in the log")]
-    OutOfRange,
-    #[error("the leader epoch is older than the current one")]
-    FencedLeaderEpoch,
-    #[error("the leader epoch is newer than the current one")]
-    UnknownLeaderEpoch,
-    #[error(transparent)]
-    Sequence(#[from] SequenceError),
-}
-
-/// Names a fetch that waits, so that it can be ended. Unique in the process.
-pub type FetchId = u64;
-
-pub struct Fetch {
-    pub parts: Vec<FetchPart>,
-    /// Of the whole answer; one batch may exceed it.
-    pub max_bytes: usize,
-    /// Wait for that much, until there is an error to tell or the fetch is ended by its id.
-    pub min_bytes: usize,
-    pub wait: Option<FetchId>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct FetchPart {
-    pub id: PartitionId,
-    pub offset: i64,
-    pub max_bytes: usize,
-    /// -1: not checked (KIP-320).
-    pub leader_epoch: i32,
-}
-
-/// One partition's part of the answer to a fetch, in the order of the parts.
-pub struct Fetched {
-    pub error: Option<PartitionError>,
-    pub bounds: Option<Bounds>,
-    pub batches: Vec<Bytes>,
-}
-
-impl Fetched {
-    pub fn bytes(&self) -> usize {
-        self.batches.iter().map(Bytes::len).sum()
-    }
-}
-
-/// Which offset is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffsetSpec {
-    Earliest,
-    Latest,
-    MaxTimestamp,
-    /// An end of what is in tiered storage. There is none here, so it is never found.
-    Tiered,
-    AtOrAfter(i64),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct OffsetQuery {
-    pub id: PartitionId,
-    pub spec: OffsetSpec,
-    pub leader_epoch: i32,
-}
-
-/// -1 stands for no such record, as in the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FoundOffset {
-    pub offset: i64,
-    pub timestamp: i64,
-    pub leader_epoch: i32,
 }
 
 /// The partitions of one shard.
@@ -962,143 +858,6 @@ impl Inner {
             },
         })
     }
-}
-
-/// KIP-320: a client that knows another leader epoch is told so.
-fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), PartitionError> {
-    match epoch {
-        ..0 => Ok(()),
-        e if e < partition.leader_epoch() => Err(PartitionError::FencedLeaderEpoch),
-        e if e > partition.leader_epoch() => Err(PartitionError::UnknownLeaderEpoch),
-        _ => Ok(()),
-    }
-}
-
-/// One partition's answer, of which a part may still have to be read from the disk.
-struct Part {
-    fetched: Fetched,
-    cold: Option<Cold>,
-}
-
-struct Cold {
-    plan: ReadPlan,
-    max_bytes: usize,
-    /// A batch larger than `max_bytes` may be given.
-    oversize: bool,
-}
-
-impl Part {
-    fn of(bounds: Bounds, batches: Vec<Bytes>) -> Self {
-        Part {
-            fetched: Fetched {
-                error: None,
-                bounds: Some(bounds),
-                batches,
-            },
-            cold: None,
-        }
-    }
-
-    fn failed(error: PartitionError, bounds: Option<Bounds>) -> Self {
-        Part {
-            fetched: Fetched {
-                error: Some(error),
-                bounds,
-                batches: Vec::new(),
-            },
-            cold: None,
-        }
-    }
-
-    fn bytes_expected(&self) -> usize {
-        self.cold
-            .as_ref()
-            .map_or_else(|| self.fetched.bytes(), |cold| cold.max_bytes.max(1))
-    }
-
-    /// Reads what is on the disk. Blocking.
-    fn run(self) -> Fetched {
-        let mut fetched = self.fetched;
-        let Some(cold) = self.cold else {
-            return fetched;
-        };
-        match cold.plan.run() {
-            Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
-                fetched.batches = vec![bytes]
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot read records from a segment");
-                fetched.error = Some(PartitionError::Storage);
-            }
-        }
-        fetched
-    }
-}
-
-enum Lookup {
-    Found(FoundOffset),
-    Seek {
-        plan: SeekPlan,
-        timestamp: i64,
-        bounds: Bounds,
-    },
-}
-
-impl Lookup {
-    fn none() -> Self {
-        Lookup::Found(FoundOffset {
-            offset: -1,
-            timestamp: -1,
-            leader_epoch: -1,
-        })
-    }
-
-    /// Looks into the segments if need be. Blocking then.
-    fn run(self) -> Result<FoundOffset, PartitionError> {
-        let (plan, timestamp, bounds) = match self {
-            Lookup::Found(found) => return Ok(found),
-            Lookup::Seek {
-                plan,
-                timestamp,
-                bounds,
-            } => (plan, timestamp, bounds),
-        };
-        let none = FoundOffset {
-            offset: -1,
-            timestamp: -1,
-            leader_epoch: -1,
-        };
-        let batch = plan.run().map_err(|error| {
-            tracing::error!(%error, "cannot search a segment by time");
-            PartitionError::Storage
-        })?;
-        let Some(batch) = batch else { return Ok(none) };
-        let batch = Batch::parse(&batch).map_err(|_| PartitionError::Storage)?;
-        let found = first_at_or_after(&batch, timestamp).map_err(|error| {
-            tracing::error!(%error, "cannot read a batch found by time");
-            PartitionError::Storage
-        })?;
-        Ok(match found {
-            Some((offset, timestamp)) if offset < bounds.high_watermark => FoundOffset {
-                offset,
-                timestamp,
-                leader_epoch: batch.header().partition_leader_epoch(),
-            },
-            _ => none,
-        })
-    }
-}
-
-/// The first record of a batch at or after a time: its offset and its timestamp.
-fn first_at_or_after(batch: &Batch, timestamp: i64) -> Result<Option<(i64, i64)>, RecordError> {
-    for record in records(batch, SEEK_INFLATED_BYTES_MAX)? {
-        let record = record?;
-        if record.timestamp >= timestamp {
-            return Ok(Some((record.offset, record.timestamp)));
-        }
-    }
-    Ok(None)
 }
 
 pub(crate) fn now_ms() -> i64 {

@@ -1,0 +1,111 @@
+//! What shards ask of the owner of partitions, and what it answers.
+
+use bytes::Bytes;
+
+use super::Bounds;
+use super::producers::SequenceError;
+use crate::record::batch::Batch;
+use crate::store::PartitionId;
+
+/// Batches to be appended, of one produce request to one shard.
+pub struct Produce {
+    pub durability: Durability,
+    pub batches: Vec<(PartitionId, Batch)>,
+}
+
+/// When a produce request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// acks=0: at once.
+    None,
+    /// acks=1: when the kernel has it.
+    Written,
+    /// acks=all: when the store has committed it.
+    Committed,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Produced {
+    pub base_offset: i64,
+    pub log_start_offset: i64,
+    /// When it was appended first, if it is a producer's retry. Milliseconds since the epoch.
+    pub first_appended_ms: Option<i64>,
+}
+
+/// Why a partition did not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionError {
+    #[error("the partition does not exist")]
+    Unknown,
+    #[error("the disk did not take or give the data")]
+    Storage,
+    #[error("the offset is not in the log")]
+    OutOfRange,
+    #[error("the leader epoch is older than the current one")]
+    FencedLeaderEpoch,
+    #[error("the leader epoch is newer than the current one")]
+    UnknownLeaderEpoch,
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+/// Names a fetch that waits, so that it can be ended. Unique in the process.
+pub type FetchId = u64;
+
+pub struct Fetch {
+    pub parts: Vec<FetchPart>,
+    /// Of the whole answer; one batch may exceed it.
+    pub max_bytes: usize,
+    /// Wait for that much, until there is an error to tell or the fetch is ended by its id.
+    pub min_bytes: usize,
+    pub wait: Option<FetchId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct FetchPart {
+    pub id: PartitionId,
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// -1: not checked (KIP-320).
+    pub leader_epoch: i32,
+}
+
+/// One partition's part of the answer to a fetch, in the order of the parts.
+pub struct Fetched {
+    pub error: Option<PartitionError>,
+    pub bounds: Option<Bounds>,
+    pub batches: Vec<Bytes>,
+}
+
+impl Fetched {
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    Earliest,
+    Latest,
+    MaxTimestamp,
+    /// An end of what is in tiered storage. There is none here, so it is never found.
+    Tiered,
+    AtOrAfter(i64),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct OffsetQuery {
+    pub id: PartitionId,
+    pub spec: OffsetSpec,
+    pub leader_epoch: i32,
+}
+
+/// -1 stands for no such record, as in the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}

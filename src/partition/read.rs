@@ -1,0 +1,149 @@
+//! Reading for a fetch and looking offsets up: decided on the shard, done off it where it takes the disk.
+
+use bytes::Bytes;
+
+use super::messages::{Fetched, FoundOffset, PartitionError};
+use super::{Bounds, Partition};
+use crate::record::batch::Batch;
+use crate::record::{RecordError, records};
+use crate::store::local::{ReadPlan, SeekPlan};
+
+/// A stored batch was checked against a limit when it came; this only bounds damage.
+const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
+
+/// KIP-320: a client that knows another leader epoch is told so.
+pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), PartitionError> {
+    match epoch {
+        ..0 => Ok(()),
+        e if e < partition.leader_epoch() => Err(PartitionError::FencedLeaderEpoch),
+        e if e > partition.leader_epoch() => Err(PartitionError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// One partition's answer, of which a part may still have to be read from the disk.
+pub(super) struct Part {
+    pub fetched: Fetched,
+    pub cold: Option<Cold>,
+}
+
+pub(super) struct Cold {
+    pub plan: ReadPlan,
+    pub max_bytes: usize,
+    /// A batch larger than `max_bytes` may be given.
+    pub oversize: bool,
+}
+
+impl Part {
+    pub(super) fn of(bounds: Bounds, batches: Vec<Bytes>) -> Self {
+        Part {
+            fetched: Fetched {
+                error: None,
+                bounds: Some(bounds),
+                batches,
+            },
+            cold: None,
+        }
+    }
+
+    pub(super) fn failed(error: PartitionError, bounds: Option<Bounds>) -> Self {
+        Part {
+            fetched: Fetched {
+                error: Some(error),
+                bounds,
+                batches: Vec::new(),
+            },
+            cold: None,
+        }
+    }
+
+    pub(super) fn bytes_expected(&self) -> usize {
+        self.cold
+            .as_ref()
+            .map_or_else(|| self.fetched.bytes(), |cold| cold.max_bytes.max(1))
+    }
+
+    /// Reads what is on the disk. Blocking.
+    pub(super) fn run(self) -> Fetched {
+        let mut fetched = self.fetched;
+        let Some(cold) = self.cold else {
+            return fetched;
+        };
+        match cold.plan.run() {
+            Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
+                fetched.batches = vec![bytes]
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot read records from a segment");
+                fetched.error = Some(PartitionError::Storage);
+            }
+        }
+        fetched
+    }
+}
+
+pub(super) enum Lookup {
+    Found(FoundOffset),
+    Seek {
+        plan: SeekPlan,
+        timestamp: i64,
+        bounds: Bounds,
+    },
+}
+
+impl Lookup {
+    pub(super) fn none() -> Self {
+        Lookup::Found(FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        })
+    }
+
+    /// Looks into the segments if need be. Blocking then.
+    pub(super) fn run(self) -> Result<FoundOffset, PartitionError> {
+        let (plan, timestamp, bounds) = match self {
+            Lookup::Found(found) => return Ok(found),
+            Lookup::Seek {
+                plan,
+                timestamp,
+                bounds,
+            } => (plan, timestamp, bounds),
+        };
+        let none = FoundOffset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        };
+        let batch = plan.run().map_err(|error| {
+            tracing::error!(%error, "cannot search a segment by time");
+            PartitionError::Storage
+        })?;
+        let Some(batch) = batch else { return Ok(none) };
+        let batch = Batch::parse(&batch).map_err(|_| PartitionError::Storage)?;
+        let found = first_at_or_after(&batch, timestamp).map_err(|error| {
+            tracing::error!(%error, "cannot read a batch found by time");
+            PartitionError::Storage
+        })?;
+        Ok(match found {
+            Some((offset, timestamp)) if offset < bounds.high_watermark => FoundOffset {
+                offset,
+                timestamp,
+                leader_epoch: batch.header().partition_leader_epoch(),
+            },
+            _ => none,
+        })
+    }
+}
+
+/// The first record of a batch at or after a time: its offset and its timestamp.
+fn first_at_or_after(batch: &Batch, timestamp: i64) -> Result<Option<(i64, i64)>, RecordError> {
+    for record in records(batch, SEEK_INFLATED_BYTES_MAX)? {
+        let record = record?;
+        if record.timestamp >= timestamp {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
