@@ -99,6 +99,12 @@ fn whole(batch: &StoredBatch) -> Bytes {
     [&batch.head[..], &batch.body[..]].concat().into()
 }
 
+fn on_disk() -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    std::fs::create_dir_all(folder).unwrap();
+    folder.to_owned()
+}
+
 struct World {
     root: tempfile::TempDir,
     ids: Vec<PartitionId>,
@@ -114,7 +120,7 @@ impl World {
         let topic = Uuid([7; 16]);
         World {
             // On the disk's own file system, not on tmpfs.
-            root: tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap(),
+            root: tempfile::tempdir_in(on_disk()).unwrap(),
             ids: (0..3).map(|index| PartitionId { topic, index }).collect(),
             durable,
             shards: 1,
