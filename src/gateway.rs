@@ -17,6 +17,7 @@ use crate::partition::messages::{
     Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError, Produce, Produced,
 };
 use crate::partition::owner::Partitions;
+use crate::record::Scratch;
 use crate::store::PartitionId;
 
 pub type Shard = shards::Shard<Gateway>;
@@ -63,6 +64,8 @@ pub struct Gateway {
     keeper: Option<Rc<CatalogKeeper>>,
     producer_ids: RefCell<Range<i64>>,
     next_fetch: Cell<u64>,
+    /// For checking batches; borrowed for one step at a time.
+    scratch: RefCell<Scratch>,
 }
 
 impl Service for Gateway {
@@ -116,6 +119,7 @@ impl Gateway {
             partitions,
             keeper,
             producer_ids: RefCell::new(0..0),
+            scratch: RefCell::default(),
         })
     }
 
@@ -138,6 +142,10 @@ impl Gateway {
 
     pub fn partitions(&self) -> &Rc<Partitions> {
         &self.partitions
+    }
+
+    pub fn scratch(&self) -> &RefCell<Scratch> {
+        &self.scratch
     }
 
     /// The shard that owns a partition.

@@ -6,6 +6,7 @@
 //! requests are checked in turns; requests behind them on the connection wait, so that a producer's
 //! order is kept.
 
+use std::cell::RefCell;
 use std::task::Poll;
 
 use shards::{Call as ShardCall, turn};
@@ -18,7 +19,7 @@ use crate::partition::messages::{Durability, Produce};
 use crate::partition::owner::now_ms;
 use crate::record::batch::{Batch, TimestampType};
 use crate::record::validate::{Mode, STEP_BYTES};
-use crate::record::{Compression, RecordError, Rules, Scratch, Validated, Validator};
+use crate::record::{Compression, RecordError, Rules, Scratch, Validated, Validator, validate};
 use crate::store::PartitionId;
 use crate::wire::produce::{
     BatchIndexAndErrorMessage, KEY, PartitionProduceResponse, Request, Response, TopicProduceData,
@@ -51,11 +52,11 @@ fn handle(mut call: Call) -> Handled {
     let acks = request.acks;
     let mut work = Work::admit(&call.gateway, call.version(), request);
     if work.is_quick(&call.gateway) {
-        work.check_at_once();
+        work.check_at_once(call.gateway.scratch());
         return Ok(work.append(call, acks));
     }
     Ok(Answer::First(Box::pin(async move {
-        work.check_in_turns().await;
+        work.check_in_turns(call.gateway.scratch()).await;
         for owner in work.owners(&call.gateway) {
             call.gateway.shard().room(owner).await;
         }
@@ -166,34 +167,23 @@ impl Work {
         self.admitted.iter().map(|a| gateway.owner(a.id))
     }
 
-    fn check_at_once(&mut self) {
-        let mut scratch = Scratch::default();
-        self.check(|mut validator| {
-            loop {
-                if let Poll::Ready(result) = validator.step(&mut scratch, usize::MAX) {
-                    return result;
-                }
-            }
-        });
-    }
-
-    fn check(&mut self, mut run: impl FnMut(Validator) -> Result<Validated, RecordError>) {
-        let now_ms = self.now_ms;
+    fn check_at_once(&mut self, scratch: &RefCell<Scratch>) {
         for admitted in std::mem::take(&mut self.admitted) {
-            let checked =
-                Validator::new(admitted.batch.clone(), admitted.rules, now_ms).and_then(&mut run);
+            let scratch = &mut scratch.borrow_mut();
+            let checked = validate(&admitted.batch, &admitted.rules, self.now_ms, scratch);
             self.checked(admitted, checked);
         }
     }
 
-    async fn check_in_turns(&mut self) {
-        let mut scratch = Scratch::default();
+    async fn check_in_turns(&mut self, scratch: &RefCell<Scratch>) {
         for admitted in std::mem::take(&mut self.admitted) {
             let mut validator = Validator::new(admitted.batch.clone(), admitted.rules, self.now_ms);
             let checked = loop {
                 match &mut validator {
                     Ok(validator) => {
-                        if let Poll::Ready(result) = validator.step(&mut scratch, STEP_BYTES) {
+                        if let Poll::Ready(result) =
+                            validator.step(&mut scratch.borrow_mut(), STEP_BYTES)
+                        {
                             break result;
                         }
                     }
