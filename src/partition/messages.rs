@@ -102,10 +102,19 @@ pub struct OffsetQuery {
     pub leader_epoch: i32,
 }
 
-/// -1 stands for no such record, as in the protocol.
+/// See [`FoundOffset::NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundOffset {
     pub offset: i64,
     pub timestamp: i64,
     pub leader_epoch: i32,
+}
+
+impl FoundOffset {
+    /// There is no such record; -1 says so, as in the protocol.
+    pub const NONE: Self = Self {
+        offset: -1,
+        timestamp: -1,
+        leader_epoch: -1,
+    };
 }

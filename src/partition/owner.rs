@@ -185,10 +185,7 @@ impl Partitions {
     /// Ends a fetch that waits: it is answered with what there is.
     pub fn finish_fetch(self: &Rc<Self>, id: FetchId) {
         let waiting = self.inner.borrow_mut().unwatch(id);
-        if let Some(WaitingFetch { fetch, reply }) = waiting {
-            let answer = self.inner.borrow_mut().read(&fetch);
-            self.answer_fetch(answer, reply);
-        }
+        self.answer_fetches(waiting);
     }
 
     /// Ends all fetches that wait, as when no more clients are served.
@@ -196,6 +193,14 @@ impl Partitions {
         let waiting: Vec<_> = self.inner.borrow().fetches.keys().copied().collect();
         for id in waiting {
             self.finish_fetch(id);
+        }
+    }
+
+    /// Answers fetches that wait no more with what there is.
+    fn answer_fetches(self: &Rc<Self>, waiting: impl IntoIterator<Item = WaitingFetch>) {
+        for WaitingFetch { fetch, reply } in waiting {
+            let answer = self.inner.borrow_mut().read(&fetch);
+            self.answer_fetch(answer, reply);
         }
     }
 
@@ -271,10 +276,7 @@ impl Partitions {
             inner.take_configs();
             inner.drop_deleted()
         };
-        for WaitingFetch { fetch, reply } in ended {
-            let answer = self.inner.borrow_mut().read(&fetch);
-            self.answer_fetch(answer, reply);
-        }
+        self.answer_fetches(ended);
         // Only the commit that was under way may have known them; under load the next begins at once.
         let ended = self.inner.borrow().commits_ended;
         let under_way = |inner: &Inner| inner.committing && inner.commits_ended == ended;
@@ -376,10 +378,7 @@ impl Partitions {
                 Vec::new()
             }
         };
-        for WaitingFetch { fetch, reply } in woken {
-            let answer = self.inner.borrow_mut().read(&fetch);
-            self.answer_fetch(answer, reply);
-        }
+        self.answer_fetches(woken);
     }
 
     /// True if the checkpoint is on the disk.
@@ -470,7 +469,7 @@ impl Inner {
         if waits {
             self.pending.push(pending);
         } else {
-            self.answer_produce(pending, |_, _| true);
+            self.answer_produce(pending, |_| true);
         }
     }
 
@@ -529,7 +528,7 @@ impl Inner {
             .extract_if(.., |p| p.durability == Durability::Written)
             .collect::<Vec<_>>()
         {
-            self.answer_produce(request, |_, id| !failed.contains(&id));
+            self.answer_produce(request, |id| !failed.contains(&id));
         }
     }
 
@@ -566,7 +565,7 @@ impl Inner {
             }
         }
         for request in pending {
-            self.answer_produce(request, |_, _| true);
+            self.answer_produce(request, |_| true);
         }
         self.evict(limits.tail_bytes);
         self.close_surplus_files();
@@ -590,11 +589,7 @@ impl Inner {
     }
 
     /// Answers a produce request; `written` says whether a part that is not committed may count all the same.
-    fn answer_produce(
-        &self,
-        pending: PendingProduce,
-        written: impl Fn(&Appended, PartitionId) -> bool,
-    ) {
+    fn answer_produce(&self, pending: PendingProduce, written: impl Fn(PartitionId) -> bool) {
         let PendingProduce {
             durability,
             parts,
@@ -605,7 +600,7 @@ impl Inner {
             let slot = self.slots.get(&id).ok_or(PartitionError::Unknown)?;
             let settled = match durability {
                 Durability::Committed => slot.partition.is_committed(&appended),
-                Durability::None | Durability::Written => written(&appended, id),
+                Durability::None | Durability::Written => written(id),
             };
             if !settled {
                 return Err(PartitionError::Storage);
@@ -632,7 +627,7 @@ impl Inner {
         self.dirty.clear();
         let waiting = std::mem::take(&mut self.pending);
         for request in pending.into_iter().chain(waiting) {
-            self.answer_produce(request, |_, _| false);
+            self.answer_produce(request, |_| false);
         }
         for (request, reply) in std::mem::take(&mut self.held_back) {
             self.append(request, reply);
@@ -840,21 +835,21 @@ impl Inner {
             OffsetSpec::Earliest => at(bounds.log_start_offset),
             OffsetSpec::Latest => at(bounds.high_watermark),
             OffsetSpec::MaxTimestamp => match partition.max_timestamp() {
-                None => Lookup::none(),
+                None => Lookup::Found(FoundOffset::NONE),
                 Some((timestamp, _)) => Lookup::Seek {
                     plan: partition.plan_seek(timestamp),
                     timestamp,
                     bounds,
                 },
             },
-            OffsetSpec::Tiered => Lookup::none(),
+            OffsetSpec::Tiered => Lookup::Found(FoundOffset::NONE),
             OffsetSpec::AtOrAfter(timestamp) => match partition.max_timestamp() {
                 Some((max, _)) if max >= timestamp => Lookup::Seek {
                     plan: partition.plan_seek(timestamp),
                     timestamp,
                     bounds,
                 },
-                _ => Lookup::none(),
+                _ => Lookup::Found(FoundOffset::NONE),
             },
         })
     }

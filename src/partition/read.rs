@@ -93,14 +93,6 @@ pub(super) enum Lookup {
 }
 
 impl Lookup {
-    pub(super) fn none() -> Self {
-        Lookup::Found(FoundOffset {
-            offset: -1,
-            timestamp: -1,
-            leader_epoch: -1,
-        })
-    }
-
     /// Looks into the segments if need be. Blocking then.
     pub(super) fn run(self) -> Result<FoundOffset, PartitionError> {
         let (plan, timestamp, bounds) = match self {
@@ -111,16 +103,13 @@ impl Lookup {
                 bounds,
             } => (plan, timestamp, bounds),
         };
-        let none = FoundOffset {
-            offset: -1,
-            timestamp: -1,
-            leader_epoch: -1,
-        };
         let batch = plan.run().map_err(|error| {
             tracing::error!(%error, "cannot search a segment by time");
             PartitionError::Storage
         })?;
-        let Some(batch) = batch else { return Ok(none) };
+        let Some(batch) = batch else {
+            return Ok(FoundOffset::NONE);
+        };
         let batch = Batch::parse(&batch).map_err(|_| PartitionError::Storage)?;
         let found = first_at_or_after(&batch, timestamp).map_err(|error| {
             tracing::error!(%error, "cannot read a batch found by time");
@@ -132,7 +121,7 @@ impl Lookup {
                 timestamp,
                 leader_epoch: batch.header().partition_leader_epoch(),
             },
-            _ => none,
+            _ => FoundOffset::NONE,
         })
     }
 }
