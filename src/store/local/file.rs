@@ -47,6 +47,36 @@ pub(super) fn read_full_at(file: &File, buf: &mut [u8], position: u64) -> io::Re
     Ok(filled)
 }
 
+/// Reads `len` bytes at `position`; fewer only at the end of the file.
+pub(super) fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let n = read_full_at(file, &mut buf, position)?;
+    buf.truncate(n);
+    Ok(buf)
+}
+
+/// Opens a file for reading and writing as it is, or makes an empty one.
+pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// The big-endian field at `at`, which must be there.
+pub(super) fn be_u32(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4]
+        .iter()
+        .fold(0, |word, b| (word << 8) | u32::from(*b))
+}
+
+/// As [`be_u32`].
+pub(super) fn be_u64(bytes: &[u8], at: usize) -> u64 {
+    (u64::from(be_u32(bytes, at)) << 32) | u64::from(be_u32(bytes, at + 4))
+}
+
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

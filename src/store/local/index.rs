@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::read_full_at;
+use super::file::{be_u32, be_u64, read_full_at};
 use super::segment::{self, Scanner};
 
 const HEADER_LEN: usize = 16;
@@ -225,13 +225,10 @@ impl IndexReader {
         if read_full_at(file, &mut bytes, entry_at(number))? < ENTRY_LEN {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let word = |at: usize| {
-            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
         Ok(IndexEntry {
-            relative_offset: word(0),
-            position: word(4),
-            max_timestamp: (i64::from(word(8)) << 32) | i64::from(word(12)),
+            relative_offset: be_u32(&bytes, 0),
+            position: be_u32(&bytes, 4),
+            max_timestamp: be_u64(&bytes, 8) as i64,
         })
     }
 

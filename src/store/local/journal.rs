@@ -41,7 +41,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::file::{read_full_at, sync_dir, write_all_vectored_at};
+use super::file::{
+    be_u32, be_u64, open_or_make, read_at, read_full_at, sync_dir, write_all_vectored_at,
+};
 use super::log::AppendPlan;
 use crate::record::batch::BatchHeader;
 use crate::store::{PartitionId, StoredBatch, crc_matches};
@@ -259,12 +261,7 @@ impl Slot {
                 renamed => renamed?,
             }
         }
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = open_or_make(path)?;
         if file.metadata()?.len() < self.capacity {
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.capacity)?;
         }
@@ -423,7 +420,7 @@ fn read_entry(
     };
     let base_offset = be_u64(entry, 20) as i64;
     let len = be_u32(entry, 32) as usize;
-    let bytes = super::log::read_at(file, position, len)?;
+    let bytes = read_at(file, position, len)?;
     let header = match BatchHeader::parse(&bytes) {
         Ok(header) if bytes.len() == len && header.size_in_bytes() == len => header,
         _ => return Ok(None),
@@ -441,14 +438,4 @@ fn read_entry(
         position,
         len,
     }))
-}
-
-fn be_u32(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4]
-        .iter()
-        .fold(0, |word, b| (word << 8) | u32::from(*b))
-}
-
-fn be_u64(bytes: &[u8], at: usize) -> u64 {
-    (u64::from(be_u32(bytes, at)) << 32) | u64::from(be_u32(bytes, at + 4))
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::CheckpointError;
-use super::file::{read_full_at, write_all_vectored_at};
+use super::file::write_all_vectored_at;
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
@@ -127,11 +127,6 @@ impl Log {
     /// Offset of the next batch to be written.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
-    }
-
-    /// Bytes in all segments, headers and all.
-    pub fn size(&self) -> u64 {
-        self.segments.iter().map(|s| s.committed).sum()
     }
 
     pub fn has_open_file(&self) -> bool {
@@ -476,13 +471,13 @@ impl ReadPlan {
         while position < self.source.end {
             let chunk = read_chunk(&file, position, want, self.source.end)?;
             let skipped = skip_before(&chunk, self.offset);
-            match whole_batches(&chunk[skipped.bytes..], self.max_bytes)? {
+            match whole_batches(&chunk[skipped..], self.max_bytes)? {
                 Walk::Batches(bytes) => {
-                    return Ok(chunk.slice(skipped.bytes..skipped.bytes + bytes));
+                    return Ok(chunk.slice(skipped..skipped + bytes));
                 }
                 Walk::Short(bytes) => want = bytes.max(want),
             }
-            position += skipped.bytes as u64;
+            position += skipped as u64;
         }
         Ok(Bytes::new())
     }
@@ -504,12 +499,8 @@ fn read_chunk(file: &File, position: u64, want: usize, end: u64) -> io::Result<B
     Ok(Bytes::from(buf))
 }
 
-struct Skipped {
-    bytes: usize,
-}
-
 /// How many bytes of whole batches come before the one that holds `offset`.
-fn skip_before(chunk: &[u8], offset: i64) -> Skipped {
+fn skip_before(chunk: &[u8], offset: i64) -> usize {
     let mut bytes = 0;
     while let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
         let next = bytes + header.size_in_bytes();
@@ -518,7 +509,7 @@ fn skip_before(chunk: &[u8], offset: i64) -> Skipped {
         }
         bytes = next;
     }
-    Skipped { bytes }
+    bytes
 }
 
 enum Walk {
@@ -654,12 +645,4 @@ fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
 /// Size of a sealed segment's file.
 pub(super) fn sealed_size(dir: &Path, base_offset: i64) -> io::Result<u64> {
     Ok(std::fs::metadata(segment::log_path(dir, base_offset))?.len())
-}
-
-/// Reads batches at a known place, for recovery.
-pub(super) fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut buf = vec![0; len];
-    let n = read_full_at(file, &mut buf, position)?;
-    buf.truncate(n);
-    Ok(buf)
 }

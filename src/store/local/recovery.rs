@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::checkpoint::{self, Entry};
+use super::file::{open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
 use super::log::{Log, LogPoint, sealed_size};
@@ -150,7 +151,7 @@ fn save_checkpoint<R: Replay>(path: &Path, partitions: &mut [Recovered<R>]) -> i
             &partition.state,
         );
     }
-    super::file::replace_durably(path, &writer.finish())
+    replace_durably(path, &writer.finish())
 }
 
 struct Work<R> {
@@ -192,14 +193,13 @@ impl<R: Replay> Work<R> {
                 .sealed
                 .push((*base, sealed_size(&rebuild.dir, *base)?));
         }
-        let at_or_after = bases
-            .into_iter()
-            .filter(|b| *b >= rebuild.point.segment_base);
+        let last = entry.point.segment_base;
         if clean {
-            let begun_in_vain = at_or_after.filter(|b| *b > entry.point.segment_base);
-            rebuild.remove_later(begun_in_vain.collect::<Vec<_>>().into_iter())?;
+            // What a failed append began, and no later one removed.
+            rebuild.remove_later(bases.into_iter().filter(|b| *b > last))?;
         } else {
-            rebuild.run(at_or_after.collect(), without_refused(self.journal))?;
+            let later = bases.into_iter().filter(|b| *b >= last).collect();
+            rebuild.run(later, without_refused(self.journal))?;
         }
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
         let log = Log::resume(
@@ -327,7 +327,7 @@ impl<R: Replay> Rebuild<R> {
                     if let Some(found) =
                         journal.next_if(|f| f.base_offset == batch.header.base_offset())
                     {
-                        let same = super::log::read_at(&found.file, found.position, found.len)?;
+                        let same = read_at(&found.file, found.position, found.len)?;
                         if same != batch.bytes {
                             self.cut(file)?;
                             let mut open = None;
@@ -362,7 +362,7 @@ impl<R: Replay> Rebuild<R> {
                 "the journal does not go on where the segments end; its later batches of this partition are left out");
             return Ok(());
         }
-        let bytes = super::log::read_at(&found.file, found.position, found.len)?;
+        let bytes = read_at(&found.file, found.position, found.len)?;
         let header = BatchHeader::parse(&bytes)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         if open.is_none() {
@@ -382,12 +382,7 @@ impl<R: Replay> Rebuild<R> {
     fn open_last(&mut self) -> io::Result<File> {
         std::fs::create_dir_all(&self.dir)?;
         let path = segment::log_path(&self.dir, self.point.segment_base);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = open_or_make(&path)?;
         if self.point.position == 0 {
             let header = SegmentHeader {
                 id: self.id,

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::read_full_at;
+use super::file::{be_u32, be_u64, read_full_at};
 use crate::record::batch::{self, BatchHeader};
 use crate::store::{PartitionId, crc_matches};
 use crate::wire::Uuid;
@@ -57,23 +57,20 @@ impl SegmentHeader {
     }
 
     fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, SegmentError> {
-        let word = |at: usize| {
-            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != word(60) {
+        if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != be_u32(bytes, 60) {
             return Err(SegmentError::NotASegment);
         }
-        if word(8) != VERSION {
-            return Err(SegmentError::Version(word(8)));
+        if be_u32(bytes, 8) != VERSION {
+            return Err(SegmentError::Version(be_u32(bytes, 8)));
         }
         let mut topic = [0; 16];
         topic.copy_from_slice(&bytes[12..28]);
         Ok(SegmentHeader {
             id: PartitionId {
                 topic: Uuid(topic),
-                index: word(28) as i32,
+                index: be_u32(bytes, 28) as i32,
             },
-            base_offset: (i64::from(word(32)) << 32) | i64::from(word(36)),
+            base_offset: be_u64(bytes, 32) as i64,
         })
     }
 
