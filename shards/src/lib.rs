@@ -16,23 +16,26 @@
 //!
 //! # How a shard runs
 //!
-//! A shard's thread is an executor of glommio 0.9, as published, which runs one task only: the root
-//! (`root.rs`). The root runs all others, in rounds of at most 0.2 ms: messages from its mailbox, then
-//! tasks in the order in which they were woken, then a look for events. If there is nothing to do it
-//! waits for events by itself, in one epoll instance that holds the sockets and the bell which other
-//! threads ring. After 20 ms without any, it gives the thread back to glommio, which sleeps in io_uring
-//! until the epoll instance is readable or a timer is due.
+//! A shard's thread is an executor of glommio 0.9, as published, which runs one task only: the loop of
+//! `root.rs`. It runs all others, in rounds of at most 0.2 ms: messages from its mailbox, then tasks in
+//! the order in which they were woken, then a look for events. If there is nothing to do it waits for
+//! events, in one epoll instance that holds the sockets and the bell which other threads ring. It never
+//! goes back to glommio before the shard ends.
 //!
-//! ## Why not tasks and sockets of glommio
+//! ## Why not tasks, sockets and the sleep of glommio
 //!
 //! First, its hang. glommio's loop parks both when nothing is runnable and when its preemption flag was
 //! up before it ran anything. The flag is up when there is a completion in its latency ring. If that
 //! completion wakes no task (the preemption timer, or the event fd behind which wakers from other
-//! threads queue), the executor sleeps over runnable tasks, possibly for ever. So nothing here makes
-//! such completions: no waker of glommio leaves its thread, other threads ring a bell of our own, the
-//! rings never overflow into the event fd, and the preemption timer is far away.
+//! threads queue), the executor sleeps over runnable tasks, possibly for ever.
 //!
-//! Second, its price. For each sleep and wake glommio's loop makes 8 `io_uring_enter` calls and a
+//! Second, a sleep in io_uring is not safe everywhere. On Linux 6.18 under load, about one test run of
+//! ten (`tests/hang.rs`, of that time) ended with a thread asleep in `io_cqring_wait` for ever: the
+//! ring's polls had fired, and their completions stood in the thread's queue of work (`task_works=1` in
+//! the ring's fdinfo), but the kernel did not wake it to take them, whatever else then happened to the
+//! ring. Since shards sleep in epoll there was none.
+//!
+//! Third, its price. For each sleep and wake glommio's loop makes 8 `io_uring_enter` calls and a
 //! `membarrier`, and it arms every readiness anew. CPU time of the server per request of an echo of
 //! 1000 bytes, on 2 CPUs in use by other processes too:
 //!
@@ -49,12 +52,8 @@
 //!
 //! ## The watchdog
 //!
-//! One thread for all shards (`watchdog.rs`) wakes a shard that glommio lets sleep though something has
-//! happened for it, after 2 ms, and counts it ([`ShardStats::stalls`]). It watches only shards that
-//! sleep in glommio, and sleeps as long as nothing happens to them. With the settings used here no stall
-//! was ever counted; with a preemption timer of 0.25 ms and no waiting by the shard itself there were a
-//! few in 10,000 rounds under load, and all ended. Once a second it takes a sign of life from every
-//! shard ([`Options::on_alive`]). Two idle shards and the watchdog together use 0.03 % of a CPU.
+//! One thread for all shards (`watchdog.rs`) takes a sign of life from every shard once a second
+//! ([`Options::on_alive`]), and counts where there was none ([`ShardStats::stalls`]).
 //!
 //! `cargo run --release -p shards --example measure` prints such figures for a machine.
 

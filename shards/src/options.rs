@@ -56,14 +56,6 @@ pub struct Options {
     /// Called about once a second by the watchdog, as long as all shards make progress. For a
     /// service manager's watchdog.
     pub on_alive: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// How long an idle shard waits for sockets, timers and messages by itself, before it sleeps in
-    /// glommio: the former costs one system call for each sleep, the latter about 10.
-    #[doc(hidden)]
-    pub linger: Duration,
-    /// After this long a running task makes glommio look at its I/O. Short times make its hang likely
-    /// (see the crate's documentation): tests of the watchdog alone have a reason to change it.
-    #[doc(hidden)]
-    pub preempt_timer: Duration,
 }
 
 impl Default for Options {
@@ -77,8 +69,6 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(30),
             signals: false,
             on_alive: None,
-            linger: Duration::from_millis(20),
-            preempt_timer: Duration::from_secs(10),
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::shard::{Mailboxes, Service, Shard};
 use crate::signals::SignalThread;
 use crate::stats::ShardStats;
 use crate::task::panic_message;
-use crate::watchdog::{Leash, Watchdog};
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use crate::watchdog::Watchdog;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -78,7 +78,6 @@ pub(crate) struct Listening {
 pub(crate) struct Common {
     pub(crate) options: Options,
     pub(crate) bells: Vec<Arc<Bell>>,
-    pub(crate) leash: Arc<Leash>,
     /// The process's CPUs.
     pub(crate) cpus: CpuSet,
     pub(crate) listening: Mutex<Vec<Listening>>,
@@ -173,8 +172,7 @@ impl Common {
 pub struct Runtime {
     common: Arc<Common>,
     threads: Vec<JoinHandle<()>>,
-    leash: Arc<Leash>,
-    watchdog: Option<JoinHandle<()>>,
+    watchdog: Option<Watchdog>,
     signals: Option<SignalThread>,
     mailbox_len: Box<dyn Fn(usize) -> usize + Send + Sync>,
 }
@@ -211,7 +209,6 @@ where
     let pin = options
         .pin
         .decide(count, cpu_list.len(), host::online_cpus());
-    let leash = Arc::new(Leash::new()?);
     let bells = (0..count)
         .map(|index| Bell::new(index).map(Arc::new))
         .collect::<io::Result<Vec<_>>>()?;
@@ -225,7 +222,6 @@ where
     };
     let common = Arc::new(Common {
         bells,
-        leash: leash.clone(),
         cpus,
         listening: Mutex::default(),
         stopping: AtomicBool::new(false),
@@ -241,7 +237,6 @@ where
     let mut runtime = Runtime {
         common: common.clone(),
         threads: Vec::with_capacity(count),
-        leash: leash.clone(),
         watchdog: None,
         signals: None,
         mailbox_len: Box::new(move |index| depths[index].len()),
@@ -249,21 +244,17 @@ where
     if common.options.signals {
         runtime.signals = Some(SignalThread::start(common.clone())?);
     }
-    let watchdog = Watchdog::new(leash, &common.bells, common.options.on_alive.clone());
-    runtime.watchdog = Some(
-        Builder::new()
-            .name(thread_name(&common, "dog"))
-            .spawn(|| watchdog.run())?,
-    );
+    runtime.watchdog = Some(Watchdog::start(
+        thread_name(&common, "dog"),
+        &common.bells,
+        common.options.on_alive.clone(),
+    )?);
     let init = Arc::new(init);
     for index in 0..count {
         let (common, mailboxes, init) = (common.clone(), mailboxes.clone(), init.clone());
         let cpu = pin.then(|| cpu_list[index % cpu_list.len()]);
         let builder = Builder::new().name(thread_name(&common, &index.to_string()));
         let spawned = builder.spawn(move || {
-            common.bells[index]
-                .thread
-                .store(gettid().as_raw_pid(), Ordering::Relaxed);
             let result = cpu.map_or(Ok(()), pin_to).and_then(|()| {
                 let run = || root::run(index, common.clone(), mailboxes.clone(), init);
                 catch_unwind(AssertUnwindSafe(run))
@@ -399,10 +390,7 @@ impl Runtime {
     }
 
     fn end_side_threads(&mut self) {
-        self.leash.end();
-        if let Some(watchdog) = self.watchdog.take() {
-            let _ = watchdog.join();
-        }
+        self.watchdog = None;
         self.signals = None;
     }
 }

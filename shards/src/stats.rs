@@ -65,7 +65,8 @@ pub struct ShardStats {
     pub overflowed: u64,
     /// Messages in the mailbox now.
     pub mailbox: u64,
-    /// Times the watchdog found the shard asleep over runnable tasks, and woke it.
+    /// Seconds in which the shard made no round though the watchdog rang: a task holds it, or it gets no
+    /// CPU.
     pub stalls: u64,
     /// Blocking work queued or running now.
     pub blocking: u64,
