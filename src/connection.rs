@@ -3,12 +3,15 @@
 //! Two tasks on the same shard. The reader cuts frames out of what arrives and hands each to
 //! [`api::dispatch`]; the writer sends answers, many with one call where they are ready together.
 //! Between them lies a queue that is bounded by requests and by bytes: when it is full the reader
-//! stops, and TCP slows the client.
+//! stops, and TCP slows the client. So it does while the shard's request memory is used up.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,6 +19,7 @@ use shards::local::{Latch, Notify};
 use shards::net::Stream;
 
 use crate::api::{self, Answer, Client};
+use crate::budget::{Budget, Share};
 use crate::config::Config;
 use crate::gateway::Gateway;
 
@@ -61,7 +65,11 @@ pub struct Connection {
     filled: Notify,
     /// An answer left the queue, or the writer ended.
     drained: Notify,
+    closed: Latch,
     last_active: Cell<Instant>,
+    /// Since when the client has let a frame arrive or an answer wait for which memory is held.
+    receiving_since: Cell<Option<Instant>>,
+    sending_since: Cell<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -89,6 +97,8 @@ impl Queue {
 struct Queued {
     answer: Answer,
     request_bytes: usize,
+    /// The request's memory.
+    share: Share,
 }
 
 impl Connection {
@@ -105,20 +115,33 @@ impl Connection {
             queue: RefCell::default(),
             filled: Notify::new(),
             drained: Notify::new(),
+            closed: Latch::new(),
             last_active: Cell::new(Instant::now()),
+            receiving_since: Cell::new(None),
+            sending_since: Cell::new(None),
         })
     }
 
-    /// How long ago the last bytes went in either direction; nothing while an answer is awaited.
+    /// How long the client has done nothing; none of the time in which it awaited an answer.
     pub fn idle_for(&self) -> Duration {
-        match self.queue.borrow().requests {
-            0 => self.last_active.get().elapsed(),
-            _ => Duration::ZERO,
+        match (self.queue.borrow().requests, self.sending_since.get()) {
+            (0, _) => self.last_active.get().elapsed(),
+            (_, Some(since)) => since.elapsed(),
+            (_, None) => Duration::ZERO,
         }
+    }
+
+    /// How long the client has kept memory in use that others might need: by a frame that does not
+    /// arrive in full, by answers that it does not take.
+    pub fn stalls_for(&self) -> Duration {
+        let stalls = [&self.receiving_since, &self.sending_since].into_iter();
+        let longest = stalls.filter_map(Cell::get).map(|since| since.elapsed());
+        longest.max().unwrap_or_default()
     }
 
     /// Ends the connection; answers that are ready may still be lost.
     pub fn close(&self) {
+        self.closed.set();
         self.end(Shutdown::Both);
     }
 
@@ -159,17 +182,31 @@ impl Connection {
     /// Takes requests until the client ends or breaks the rules; gives what it did wrong.
     async fn read(&self) -> Option<String> {
         let mut frames = Frames::new(self.limits.request_bytes);
+        let memory = self.gateway.request_memory();
+        let mut share = memory.large.share();
         loop {
             loop {
                 match frames.next() {
                     Ok(Some(frame)) => {
-                        if let Some(reason) = self.take(frame).await {
+                        self.receiving_since.set(None);
+                        let share = match share.bytes() {
+                            0 => memory.small.share(),
+                            _ => std::mem::replace(&mut share, memory.large.share()),
+                        };
+                        if let Some(reason) = self.take(frame, share).await {
                             return reason;
                         }
                     }
                     Ok(None) => break,
                     Err(reason) => return Some(reason),
                 }
+            }
+            let wanted = frames.memory_wanted();
+            if wanted > share.bytes() {
+                if !self.grow(&mut share, wanted).await {
+                    return None;
+                }
+                self.receiving_since.set(Some(Instant::now()));
             }
             match self.stream.recv(frames.room()).await {
                 Ok(0) | Err(_) => return None,
@@ -179,8 +216,19 @@ impl Connection {
         }
     }
 
+    /// `false`: the connection was closed meanwhile.
+    async fn grow(&self, share: &mut Share, bytes: usize) -> bool {
+        let mut grown = pin!(share.grow_to(bytes));
+        let mut closed = pin!(self.closed.wait());
+        poll_fn(|cx| match closed.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => grown.as_mut().poll(cx).map(|()| true),
+        })
+        .await
+    }
+
     /// Takes one request up. `Some` ends the connection, with what is to be said of it.
-    async fn take(&self, frame: Bytes) -> Option<Option<String>> {
+    async fn take(&self, frame: Bytes, mut share: Share) -> Option<Option<String>> {
         while !self.has_room() {
             if self.queue.borrow().closed {
                 return Some(None);
@@ -188,6 +236,9 @@ impl Connection {
             self.drained.notified().await;
         }
         let request_bytes = frame.len();
+        if !self.grow(&mut share, request_bytes).await {
+            return Some(None);
+        }
         let mut answer = match api::dispatch(&self.gateway, self.client, frame) {
             Ok(answer) => answer,
             Err(refusal) => return Some(Some(refusal.to_string())),
@@ -205,6 +256,7 @@ impl Connection {
                 queue.answers.push_back(Queued {
                     answer,
                     request_bytes,
+                    share,
                 });
                 drop(queue);
                 self.filled.notify_waiters();
@@ -222,7 +274,9 @@ impl Connection {
     /// Sends answers until the reader has ended and all are sent, or the client takes no more.
     async fn write(&self) {
         while let Some(mut frames) = self.next_answers().await {
+            self.sending_since.set(Some(Instant::now()));
             let sent = self.stream.send(&mut frames.pieces).await;
+            self.sending_since.set(None);
             self.last_active.set(Instant::now());
             self.queue.borrow_mut().sent(&frames);
             if sent.is_err() {
@@ -247,14 +301,14 @@ impl Connection {
             }
             self.filled.notified().await;
         };
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(self.gateway.answer_memory());
         let frame = match first.answer {
             Answer::Later(frame) => frame.await,
             Answer::Frame(frame) => frame,
             // `take` queues nothing else.
             Answer::Silence | Answer::Close(_) | Answer::First(_) => Vec::new(),
         };
-        outgoing.add(frame, first.request_bytes);
+        outgoing.add(frame, first.request_bytes, first.share);
         let mut queue = self.queue.borrow_mut();
         while outgoing.bytes < SEND_TOGETHER_BYTES
             && let Some(Queued {
@@ -264,9 +318,10 @@ impl Connection {
             && let Some(Queued {
                 answer: Answer::Frame(frame),
                 request_bytes,
+                share,
             }) = queue.answers.pop_front()
         {
-            outgoing.add(frame, request_bytes);
+            outgoing.add(frame, request_bytes, share);
         }
         Some(outgoing)
     }
@@ -281,20 +336,34 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 /// Frames that are sent with one call.
-#[derive(Default)]
 struct Outgoing {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     requests: usize,
     request_bytes: usize,
+    /// The memory of the frames.
+    share: Share,
 }
 
 impl Outgoing {
-    fn add(&mut self, frame: Vec<Bytes>, request_bytes: usize) {
+    fn new(memory: &Rc<Budget>) -> Self {
+        Outgoing {
+            pieces: VecDeque::new(),
+            bytes: 0,
+            requests: 0,
+            request_bytes: 0,
+            share: memory.share(),
+        }
+    }
+
+    /// The request's own memory is free once it is answered, even if its client does not take the answer.
+    fn add(&mut self, frame: Vec<Bytes>, request_bytes: usize, request: Share) {
+        drop(request);
         self.bytes += frame.iter().map(Bytes::len).sum::<usize>();
         self.pieces.extend(frame);
         self.requests += 1;
         self.request_bytes += request_bytes;
+        self.share.overdraw_to(self.bytes);
     }
 }
 
@@ -322,10 +391,8 @@ impl Frames {
         let missing = self.frame.map_or(0, |len| len - self.buf.len());
         match self.frame {
             Some(len) if len >= OWN_BUFFER_BYTES => {
-                if self.buf.len() == self.buf.capacity() || !self.is_own_buffer(len) {
-                    // Memory grows with what really arrives, not with what was announced.
-                    let step = self.buf.len().max(FRAME_STEP_BYTES);
-                    let mut own = BytesMut::with_capacity(len.min(self.buf.len() + step));
+                if self.needs_own_buffer(len) {
+                    let mut own = BytesMut::with_capacity(self.memory_wanted());
                     own.extend_from_slice(&self.buf);
                     self.buf = own;
                 }
@@ -339,8 +406,22 @@ impl Frames {
         &mut self.buf
     }
 
-    fn is_own_buffer(&self, len: usize) -> bool {
-        self.buf.capacity() <= len && self.buf.capacity() >= len.min(FRAME_STEP_BYTES)
+    /// The size of the buffer that the next read of a large frame needs. It grows with what really
+    /// arrives, not with what was announced. 0: the frame is small.
+    fn memory_wanted(&self) -> usize {
+        match self.frame {
+            Some(len) if len >= OWN_BUFFER_BYTES && self.needs_own_buffer(len) => {
+                len.min(self.buf.len() + self.buf.len().max(FRAME_STEP_BYTES))
+            }
+            Some(len) if len >= OWN_BUFFER_BYTES => self.buf.capacity(),
+            _ => 0,
+        }
+    }
+
+    fn needs_own_buffer(&self, len: usize) -> bool {
+        let capacity = self.buf.capacity();
+        let is_own = capacity <= len && capacity >= len.min(FRAME_STEP_BYTES);
+        self.buf.len() == capacity || !is_own
     }
 
     fn received(&mut self, n: usize) {

@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::gateway::Gateway;
 
 /// How often idle connections are looked for, at the most.
-const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// A refusal is logged this often at the most: whoever causes them could fill the log.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -142,18 +142,24 @@ impl Connections {
         });
     }
 
-    /// Closes connections that were idle for too long, for as long as the shard runs.
-    pub fn sweep_idle(self: &Rc<Self>) {
+    /// Closes connections that were idle for too long, and those that keep memory in use which others
+    /// wait for, for as long as the shard runs.
+    pub fn sweep(self: &Rc<Self>) {
         let max_idle = self.gateway.config().connections_max_idle;
+        let max_stall = self.gateway.config().stalled_client_timeout;
         let this = self.clone();
         self.gateway.shard().spawn(async move {
             loop {
-                shards::sleep((max_idle / 4).min(SWEEP_INTERVAL_MAX)).await;
-                let idle = |c: &&Rc<Connection>| c.idle_for() >= max_idle;
+                let interval = max_idle.min(max_stall) / 4;
+                shards::sleep(interval.min(SWEEP_INTERVAL_MAX)).await;
+                let short = this.gateway.is_short_of_memory();
+                let unwanted = |c: &&Rc<Connection>| {
+                    c.idle_for() >= max_idle || short && c.stalls_for() >= max_stall
+                };
                 this.open
                     .borrow()
                     .values()
-                    .filter(idle)
+                    .filter(unwanted)
                     .for_each(|c| c.close());
             }
         });

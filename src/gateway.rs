@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use shards::{CallError, ReplyTo, Service};
 
+use crate::budget::Budget;
 use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
@@ -66,6 +67,25 @@ pub struct Gateway {
     next_fetch: Cell<u64>,
     /// For checking batches; borrowed for one step at a time.
     scratch: RefCell<Scratch>,
+    request_memory: RequestMemory,
+    answer_memory: Rc<Budget>,
+}
+
+/// What requests that are not answered yet may take. Small ones have a part of their own, in which
+/// nothing is held before a request is complete: they need not wait for clients that are slow to finish
+/// large ones.
+pub struct RequestMemory {
+    pub large: Rc<Budget>,
+    pub small: Rc<Budget>,
+}
+
+impl RequestMemory {
+    fn new(bytes: usize) -> Self {
+        RequestMemory {
+            large: Budget::new(bytes - bytes / 4),
+            small: Budget::new(bytes / 4),
+        }
+    }
 }
 
 impl Service for Gateway {
@@ -110,7 +130,10 @@ impl Gateway {
         partitions: Rc<Partitions>,
         keeper: Option<Rc<CatalogKeeper>>,
     ) -> Rc<Self> {
+        let config = &facts.config;
         Rc::new(Gateway {
+            request_memory: RequestMemory::new(config.request_memory),
+            answer_memory: Budget::new(config.answer_memory),
             // Fetch ids are unique in the process: the shard's number is in the upper bits.
             next_fetch: Cell::new((shard.index() as u64) << 48),
             shard,
@@ -146,6 +169,20 @@ impl Gateway {
 
     pub fn scratch(&self) -> &RefCell<Scratch> {
         &self.scratch
+    }
+
+    pub fn request_memory(&self) -> &RequestMemory {
+        &self.request_memory
+    }
+
+    /// What answers that their clients have not taken yet may take. Fetches wait for room in it.
+    pub fn answer_memory(&self) -> &Rc<Budget> {
+        &self.answer_memory
+    }
+
+    /// Somebody waits for memory that others use.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.request_memory.large.is_short() || self.answer_memory.is_short()
     }
 
     /// The shard that owns a partition.

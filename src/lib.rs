@@ -6,6 +6,7 @@
 //! `shards`, a crate of its own, is the runtime below all of this.
 
 pub mod api;
+pub mod budget;
 pub mod catalog;
 pub mod cli;
 pub mod config;

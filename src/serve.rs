@@ -218,7 +218,7 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     let gateway = make_gateway(&shard, &shared, &bound)?;
     shard.serve(gateway.clone());
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
-    connections.sweep_idle();
+    connections.sweep();
     for listener in listeners {
         connections.accept_from(listener);
     }

@@ -49,6 +49,8 @@ fn handle(mut call: Call) -> Handled {
     }
     call.later(move |call| async move {
         let deadline = arrived + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+        // What it is answered with stays in memory until the client has taken it.
+        call.gateway.answer_memory().room().await;
         let plan = Plan::new(&call.gateway, call.version(), request);
         plan.run(&call.gateway, deadline).await
     })

@@ -109,6 +109,12 @@ options! {
         queued_max_requests: usize = Is("64"), count(1, 10_000);
         /// Bytes of requests read but not yet answered on one connection; beyond it reading pauses.
         connection_max_inflight_bytes: usize = Is("32MiB"), bytes(16 * KIB, 16 * GIB);
+        /// Bytes of requests not yet answered, per shard, those that are still arriving included; beyond it reading pauses. A quarter is kept for requests below 16 KiB.
+        request_memory: usize = Is("256MiB"), bytes(4 * MIB, 1024 * GIB);
+        /// Bytes of answers that clients have not taken yet, per shard; beyond it fetches wait.
+        answer_memory: usize = Is("256MiB"), bytes(MIB, 1024 * GIB);
+        /// Time for which a client may stall, in a request or in taking an answer, while others wait for the memory; then its connection is closed.
+        stalled_client_timeout as "stalled_client_timeout_ms": Duration = Is("10s"), millis(100, HOUR_MS);
         /// Largest answer to one Fetch, whatever the client asks for.
         fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX), kafka "fetch.max.bytes";
     }
