@@ -15,7 +15,8 @@ use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
 use crate::partition::messages::{
-    Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError, Produce, Produced,
+    EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError,
+    Produce, Produced,
 };
 use crate::partition::owner::Partitions;
 use crate::record::Scratch;
@@ -31,6 +32,7 @@ pub enum Request {
     FinishFetch(FetchId),
     ListOffsets(Vec<OffsetQuery>),
     LeaderEpochs(Vec<PartitionId>),
+    EpochEnds(Vec<EpochQuery>),
     /// From shard 0: the new snapshot.
     TakeCatalog(Arc<Catalog>),
     /// To shard 0.
@@ -43,6 +45,7 @@ pub enum Reply {
     Fetch(Vec<Fetched>),
     Offsets(Vec<Result<FoundOffset, PartitionError>>),
     LeaderEpochs(Vec<i32>),
+    EpochEnds(Vec<Result<EpochEnd, PartitionError>>),
     Changed(Changed),
 }
 
@@ -103,6 +106,9 @@ impl Service for Gateway {
             Request::ListOffsets(queries) => self.partitions.list_offsets(queries, reply),
             Request::LeaderEpochs(ids) => {
                 reply.send(Reply::LeaderEpochs(self.partitions.leader_epochs(&ids)));
+            }
+            Request::EpochEnds(queries) => {
+                reply.send(Reply::EpochEnds(self.partitions.epoch_ends(&queries)));
             }
             Request::TakeCatalog(catalog) => {
                 *self.catalog.borrow_mut() = catalog.clone();

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request, records_of};
-use tidegate::wire::{ErrorCode, api_versions, describe_configs, fetch, list_offsets, produce};
+use tidegate::wire::{
+    ErrorCode, api_versions, describe_configs, fetch, list_offsets, offset_for_leader_epoch,
+    produce,
+};
 
 const PRODUCE: i16 = produce::KEY;
 const FETCH: i16 = fetch::KEY;
@@ -687,6 +690,55 @@ fn a_request_for_more_configs_than_there_can_be_ends_the_connection() {
     assert_eq!(describe(most).expect("an answer").results.len(), most);
     assert!(describe(most + 1).is_err());
     assert!(Gateway::log(data.path()).contains("10002 resources"));
+}
+
+#[test]
+fn a_leader_epoch_ends_where_the_next_one_begins() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    client.produce("t", 0, batch(&[b"x", b"y"], None)).unwrap();
+    gateway.kill();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    let mut ask = |partition, current_leader_epoch, leader_epoch| {
+        let of = offset_for_leader_epoch::OffsetForLeaderPartition {
+            partition,
+            current_leader_epoch,
+            leader_epoch,
+        };
+        let topic = offset_for_leader_epoch::OffsetForLeaderTopic {
+            topic: "t".into(),
+            partitions: vec![of],
+        };
+        let request = offset_for_leader_epoch::Request {
+            replica_id: -1,
+            topics: vec![topic],
+        };
+        let response: offset_for_leader_epoch::Response = client
+            .call(offset_for_leader_epoch::KEY, 4, &request)
+            .expect("an answer");
+        let end = &response.topics[0].partitions[0];
+        (end.error_code, end.leader_epoch, end.end_offset)
+    };
+    let none = ErrorCode::NONE;
+    assert_eq!(ask(0, -1, 0), (none, 0, 2), "it ended with the kill");
+    assert_eq!(
+        ask(0, -1, 1),
+        (none, 1, 2),
+        "the current one, without records"
+    );
+    assert_eq!(ask(0, 1, -2), (none, -2, 0), "before the first");
+    assert_eq!(ask(0, -1, -1), (none, -1, -1));
+    assert_eq!(ask(0, -1, 7), (none, -1, -1), "not begun yet");
+    assert_eq!(ask(1, -1, 0), (none, 0, 0), "nothing was written");
+    assert_eq!(ask(0, 0, 0), (ErrorCode::FENCED_LEADER_EPOCH, -1, -1));
+    assert_eq!(ask(0, 9, 0), (ErrorCode::UNKNOWN_LEADER_EPOCH, -1, -1));
+    assert_eq!(
+        ask(9, -1, 0),
+        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
+    );
 }
 
 #[test]

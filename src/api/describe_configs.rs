@@ -5,6 +5,7 @@
 //! groups have none; what is asked of them is checked and answered as Kafka does for configs that it
 //! does not know.
 
+use super::error::MALFORMED;
 use super::{Answer, Api, Call, Handled};
 use crate::catalog::topic_config::{self, ConfigType, Synonym, TopicConfig};
 use crate::catalog::{Catalog, Topic, name};
@@ -25,10 +26,6 @@ pub(super) const API: Api = Api {
 /// How many more resources a request may name than there are topics. A resource of five bytes can
 /// have an answer of kilobytes, and any can be named again and again; Kafka sets no limit.
 const SPARE_RESOURCES_MAX: usize = 10_000;
-/// What Kafka says of a request that asks for something that does not exist.
-const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
-     the message was sent to an incompatible broker. See the broker logs for more details.";
-
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
     let (catalog, config) = (call.gateway.catalog(), call.gateway.config());

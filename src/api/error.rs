@@ -6,6 +6,10 @@ use crate::partition::producers::SequenceError;
 use crate::record::ErrorKind;
 use crate::wire::ErrorCode;
 
+/// What Kafka says of a request that asks for something that does not exist.
+pub(super) const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
+     the message was sent to an incompatible broker. See the broker logs for more details.";
+
 impl From<PartitionError> for ErrorCode {
     fn from(error: PartitionError) -> Self {
         match error {

@@ -24,9 +24,11 @@ mod describe_cluster;
 mod describe_configs;
 mod error;
 mod fetch;
+mod find_coordinator;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod operations;
 mod owners;
 mod produce;
@@ -37,10 +39,12 @@ pub const REGISTRY: &[Api] = &[
     fetch::API,
     list_offsets::API,
     metadata::API,
+    find_coordinator::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
     init_producer_id::API,
+    offset_for_leader_epoch::API,
     describe_configs::API,
     describe_cluster::API,
 ];

@@ -21,6 +21,13 @@ impl LeaderEpochs {
         Some(*epoch)
     }
 
+    /// The newest epoch up to `epoch`, and the next one after it with the offset it began at.
+    pub fn around(&self, epoch: i32) -> (Option<i32>, Option<(i32, i64)>) {
+        let after = self.entries.partition_point(|(e, _)| *e <= epoch);
+        let before = after.checked_sub(1).map(|at| self.entries[at].0);
+        (before, self.entries.get(after).copied())
+    }
+
     /// A record at `offset` belongs to `epoch`. Epochs that began at or after it without a record go.
     pub fn assign(&mut self, epoch: i32, offset: i64) {
         if self.latest().is_some_and(|latest| latest >= epoch) {

@@ -102,6 +102,30 @@ pub struct OffsetQuery {
     pub leader_epoch: i32,
 }
 
+/// Where does a leader epoch end?
+#[derive(Debug, Clone, Copy)]
+pub struct EpochQuery {
+    pub id: PartitionId,
+    pub current_leader_epoch: i32,
+    pub leader_epoch: i32,
+}
+
+/// The end of a leader epoch: the offset at which the next one begins, or the high watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The epoch asked for, or the last one before it that has records.
+    pub leader_epoch: i32,
+    pub end_offset: i64,
+}
+
+impl EpochEnd {
+    /// No such epoch; -1 says so, as in the protocol.
+    pub const NONE: Self = Self {
+        leader_epoch: -1,
+        end_offset: -1,
+    };
+}
+
 /// See [`FoundOffset::NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundOffset {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use self::epochs::LeaderEpochs;
+use self::messages::EpochEnd;
 use self::producers::{Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
@@ -177,6 +178,27 @@ impl Partition {
             true => self.state.epochs.epoch_at(offset).unwrap_or(-1),
             false => self.leader_epoch,
         }
+    }
+
+    /// Where `epoch` ends. Kafka's rules, but for what is not committed yet: that may be taken back.
+    pub fn epoch_end(&self, epoch: i32) -> EpochEnd {
+        if epoch == EpochEnd::NONE.leader_epoch {
+            return EpochEnd::NONE;
+        }
+        if epoch == self.leader_epoch {
+            return EpochEnd {
+                leader_epoch: epoch,
+                end_offset: self.high_watermark,
+            };
+        }
+        // The current epoch begins with the next record, if it has none yet.
+        let current = (self.leader_epoch, self.next_offset);
+        let (before, next) = self.state.epochs.around(epoch);
+        let next = next.or_else(|| (self.leader_epoch > epoch).then_some(current));
+        next.map_or(EpochEnd::NONE, |(_, begins)| EpochEnd {
+            leader_epoch: before.unwrap_or(epoch),
+            end_offset: begins.min(self.high_watermark),
+        })
     }
 
     /// The largest timestamp of all committed records, and the base offset of the batch that has it.

@@ -16,8 +16,8 @@ use shards::ReplyTo;
 use shards::local::Notify;
 
 use super::messages::{
-    Durability, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery, OffsetSpec,
-    PartitionError, Produce, Produced,
+    Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
+    OffsetSpec, PartitionError, Produce, Produced,
 };
 use super::read::{Cold, Lookup, Part, check_epoch};
 use super::{Appended, Partition, Read, State};
@@ -265,6 +265,17 @@ impl Partitions {
                     .map_or(0, |slot| slot.partition.leader_epoch())
             })
             .collect()
+    }
+
+    /// Where leader epochs end, in the order of the queries.
+    pub fn epoch_ends(&self, queries: &[EpochQuery]) -> Vec<Result<EpochEnd, PartitionError>> {
+        let mut inner = self.inner.borrow_mut();
+        let mut end = |query: &EpochQuery| {
+            let partition = &inner.slot(query.id)?.partition;
+            check_epoch(partition, query.current_leader_epoch)?;
+            Ok(partition.epoch_end(query.leader_epoch))
+        };
+        queries.iter().map(&mut end).collect()
     }
 
     /// Takes a new snapshot of the catalog. When this ends, nothing is written any more for partitions
