@@ -54,8 +54,26 @@ pub enum Reply {
 pub struct Facts {
     pub config: Config,
     pub cluster_id: String,
-    /// What clients are told to connect to.
-    pub advertised: HostPort,
+    /// What clients are told to connect to: one, or one for each shard, by its index.
+    pub brokers: Vec<Broker>,
+}
+
+/// A broker as clients see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    pub id: i32,
+    pub address: HostPort,
+}
+
+impl Facts {
+    /// The one that answers for the cluster. Any would do.
+    pub fn controller_id(&self) -> i32 {
+        self.config.broker_id
+    }
+
+    pub fn is_broker(&self, id: i32) -> bool {
+        self.brokers.iter().any(|broker| broker.id == id)
+    }
 }
 
 /// One shard of the gateway.
@@ -194,6 +212,13 @@ impl Gateway {
     /// The shard that owns a partition.
     pub fn owner(&self, id: PartitionId) -> usize {
         Topic::owner(id, self.shard.count())
+    }
+
+    /// The broker that leads a partition, as clients are told.
+    pub fn leader(&self, id: PartitionId) -> i32 {
+        let brokers = &self.facts.brokers;
+        let own = brokers.get(self.owner(id)).or(brokers.first());
+        own.map_or(self.facts.controller_id(), |broker| broker.id)
     }
 
     pub fn new_fetch_id(&self) -> FetchId {

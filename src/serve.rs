@@ -14,9 +14,9 @@ use shards::net::Listener;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
-use crate::config::{Config, Flush, HostPort, Pin};
+use crate::config::{Config, Flush, HostPort, Pin, Routing, shard_port};
 use crate::connections::{ConnectionCounts, Connections};
-use crate::gateway::{Facts, Gateway, Shard};
+use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::partition::State;
 use crate::partition::owner::{Limits, Partitions};
 use crate::store::local::{DataDir, LocalStore, OpenError, Options, Recovered, Report};
@@ -173,6 +173,8 @@ struct Shared {
     was_clean: bool,
     counts: Arc<ConnectionCounts>,
     bound: Mutex<Vec<SocketAddr>>,
+    /// Of the shards, by index, where each has one.
+    own_ports: Mutex<Vec<Option<u16>>>,
     /// Shards that still answer clients.
     serving: AtomicUsize,
     /// Every shard that has stopped left nothing to repair.
@@ -191,6 +193,7 @@ impl Shared {
             was_clean: start.report.clean,
             counts: ConnectionCounts::new(config),
             bound: Mutex::default(),
+            own_ports: Mutex::new(vec![None; config.shards]),
             serving: AtomicUsize::new(config.shards),
             clean: AtomicBool::new(true),
         }
@@ -209,30 +212,82 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
         Listener::bind(&shard, *address)
             .map_err(|error| format!("cannot listen on {address}: {error}"))
     };
-    let listeners = shared
+    let mut listeners = shared
         .listen
         .iter()
         .map(bind)
         .collect::<Result<Vec<_>, _>>()?;
     let bound: Vec<_> = listeners.iter().map(Listener::local_addr).collect();
-    let gateway = make_gateway(&shard, &shared, &bound)?;
+    *lock(&shared.bound) = bound.clone();
+    if shared.config.routing == Routing::PerCore {
+        listeners.extend(own_listeners(&shard, &shared)?);
+    }
+    let brokers = brokers(&shared, &bound).await?;
+    let gateway = make_gateway(&shard, &shared, brokers)?;
     shard.serve(gateway.clone());
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
     connections.sweep();
     for listener in listeners {
         connections.accept_from(listener);
     }
-    *lock(&shared.bound) = bound;
     shard.ready();
     shard.stopping().await;
     stop(&shared, &gateway, &connections).await;
     Ok(())
 }
 
+/// Listens on the shard's own port, which is the same on all addresses, and tells the others.
+fn own_listeners(shard: &Shard, shared: &Shared) -> Result<Vec<Listener>, String> {
+    let mut port = None;
+    let mut listeners = Vec::with_capacity(shared.listen.len());
+    for address in &shared.listen {
+        let own = port.or_else(|| shard_port(address.port(), shard.index()));
+        let own = own.ok_or_else(|| {
+            format!("--routing per-core: no port is left for each shard behind that of {address}")
+        })?;
+        let own = SocketAddr::new(address.ip(), own);
+        let listener = Listener::bind_own(shard, own).map_err(|error| {
+            format!("cannot listen on {own}, a shard's own address (--routing per-core): {error}")
+        })?;
+        port = Some(listener.local_addr().port());
+        listeners.push(listener);
+    }
+    lock(&shared.own_ports)[shard.index()] = port;
+    Ok(listeners)
+}
+
+/// What clients are told to connect to. Waits until all shards listen.
+async fn brokers(shared: &Shared, bound: &[SocketAddr]) -> Result<Vec<Broker>, String> {
+    let config = &shared.config;
+    if config.routing == Routing::Shared {
+        let port = bound.first().map_or(0, SocketAddr::port);
+        return Ok(vec![Broker {
+            id: config.broker_id,
+            address: config.advertise.with_port(port),
+        }]);
+    }
+    let ports: Vec<u16> = loop {
+        let ports: Option<_> = lock(&shared.own_ports).iter().copied().collect();
+        match ports {
+            Some(ports) => break ports,
+            None => shards::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    let broker = |(shard, port)| {
+        let address = config.advertise.of_shard(shard, port);
+        let id = config.broker_id + shard as i32;
+        address.map(|address| Broker { id, address })
+    };
+    let brokers = ports.into_iter().enumerate().map(broker);
+    brokers.collect::<Option<_>>().ok_or_else(|| {
+        "--routing per-core: no port is left for each shard behind the one advertised".to_owned()
+    })
+}
+
 fn make_gateway(
     shard: &Shard,
     shared: &Shared,
-    bound: &[SocketAddr],
+    brokers: Vec<Broker>,
 ) -> Result<Rc<Gateway>, String> {
     let seed = lock(&shared.seeds)
         .get_mut(shard.index())
@@ -263,11 +318,10 @@ fn make_gateway(
     if let Some(keeper) = &keeper {
         keeper.start();
     }
-    let port = bound.first().map_or(0, SocketAddr::port);
     let facts = Facts {
         config: config.clone(),
         cluster_id: shared.cluster_id.clone(),
-        advertised: config.advertise.with_port(port),
+        brokers,
     };
     Ok(Gateway::new(
         shard.clone(),

@@ -164,7 +164,7 @@ fn check_all(
     let rules = Rules {
         catalog: &catalog,
         num_partitions: config.num_partitions,
-        broker_id: config.broker_id,
+        is_broker: &|id| gateway.facts().is_broker(id),
         defaults,
     };
     let topics = || {
@@ -211,7 +211,7 @@ fn check_all(
 struct Rules<'a> {
     catalog: &'a Catalog,
     num_partitions: i32,
-    broker_id: i32,
+    is_broker: &'a dyn Fn(i32) -> bool,
     defaults: TopicConfig,
 }
 
@@ -314,7 +314,7 @@ impl Rules<'_> {
         let mut broker_ids = broker_ids.to_vec();
         broker_ids.sort_unstable();
         for (nth, broker_id) in broker_ids.into_iter().enumerate() {
-            if broker_id != self.broker_id {
+            if !(self.is_broker)(broker_id) {
                 return Err(format!(
                     "{includes} broker {broker_id}, but no such broker is registered."
                 ));
@@ -394,7 +394,7 @@ mod tests {
         let rules = Rules {
             catalog: &Catalog::default(),
             num_partitions: 3,
-            broker_id: BROKER,
+            is_broker: &|id| id == BROKER,
             defaults: TopicConfig::default(),
         };
         let checked = rules.check(&topic).map(|topic| topic.partitions);

@@ -2,7 +2,7 @@
 //! KIP-1073 (fenced brokers; there are none).
 
 use super::{Api, Call, Handled, operations};
-use crate::gateway::Facts;
+use crate::gateway::{Broker, Facts};
 use crate::wire::ErrorCode;
 use crate::wire::describe_cluster::{DescribeClusterBroker, KEY, Request, Response};
 
@@ -34,20 +34,20 @@ fn handle(mut call: Call) -> Handled {
 }
 
 fn describe(facts: &Facts, request: &Request) -> Response {
-    let broker_id = facts.config.broker_id;
+    let broker = |broker: &Broker| DescribeClusterBroker {
+        broker_id: broker.id,
+        host: broker.address.host.clone().into(),
+        port: broker.address.port.into(),
+        ..DescribeClusterBroker::default()
+    };
     let operations = match request.include_cluster_authorized_operations {
         true => operations::CLUSTER,
         false => operations::NOT_ASKED,
     };
     Response {
         cluster_id: facts.cluster_id.clone().into(),
-        controller_id: broker_id,
-        brokers: vec![DescribeClusterBroker {
-            broker_id,
-            host: facts.advertised.host.clone().into(),
-            port: facts.advertised.port.into(),
-            ..DescribeClusterBroker::default()
-        }],
+        controller_id: facts.controller_id(),
+        brokers: facts.brokers.iter().map(broker).collect(),
         cluster_authorized_operations: operations,
         ..Response::default()
     }

@@ -38,6 +38,7 @@ fn handle(mut call: Call) -> Handled {
         catalog: &catalog,
         defaults: TopicConfig::from(config),
         broker_id: config.broker_id,
+        is_broker: &|id| call.gateway.facts().is_broker(id),
         broker: config.kafka_configs().collect(),
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
@@ -84,6 +85,7 @@ struct Describer<'a> {
     /// For topics.
     defaults: TopicConfig,
     broker_id: i32,
+    is_broker: &'a dyn Fn(i32) -> bool,
     broker: Vec<KafkaConfig>,
     synonyms: bool,
     documentation: bool,
@@ -167,7 +169,7 @@ impl Describer<'_> {
         }
         let this = self.broker_id;
         match broker_id(name)? {
-            id if id == this => Ok(true),
+            id if (self.is_broker)(id) => Ok(true),
             id => Err(invalid_request(format!(
                 "Unexpected broker id, expected {this} or empty string, but received {id}"
             ))),
@@ -200,7 +202,7 @@ impl Describer<'_> {
         }
         let this = self.broker_id;
         match broker_id(name)? {
-            id if id == this => Ok(Vec::new()),
+            id if (self.is_broker)(id) => Ok(Vec::new()),
             id => Err(invalid_request(format!(
                 "Unexpected broker id, expected {this} but received {id}"
             ))),
@@ -323,6 +325,7 @@ mod tests {
             catalog: &Catalog::from_iter([Topic { configs, ..topic }]),
             defaults,
             broker_id: config.broker_id,
+            is_broker: &|id| id == config.broker_id,
             broker: config.kafka_configs().collect(),
             synonyms: true,
             documentation: true,

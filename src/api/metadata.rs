@@ -1,7 +1,8 @@
 //! Metadata (3): the broker, topics and their partitions. KIP-204 (creating topics on the way),
 //! KIP-320 (leader epochs), KIP-430 (authorized operations), KIP-516 (topic ids).
 //!
-//! There is one broker, which leads every partition. Leader epochs are the partitions' owners' to
+//! There is one broker, which leads every partition, or one for each shard, which leads what the shard
+//! owns. Leader epochs are the partitions' owners' to
 //! know: each shard is asked once for all of its partitions.
 
 use std::collections::HashSet;
@@ -11,7 +12,7 @@ use super::{Api, Call, Handled, operations, owners};
 use crate::catalog::keeper::{CHANGES_MAX, Change, changes_of};
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Topic, name};
-use crate::gateway::{Gateway, Reply, Request as ShardRequest};
+use crate::gateway::{Broker, Gateway, Reply, Request as ShardRequest};
 use crate::store::PartitionId;
 use crate::wire::metadata::{
     KEY, MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition,
@@ -109,16 +110,16 @@ async fn answer(call: Rc<Call>, request: Request, asked: Asked) -> Response {
         fill_leader_epochs(gateway, &mut topics).await;
     }
     let facts = gateway.facts();
-    let broker = MetadataResponseBroker {
-        node_id: facts.config.broker_id,
-        host: facts.advertised.host.clone().into(),
-        port: facts.advertised.port.into(),
+    let broker = |broker: &Broker| MetadataResponseBroker {
+        node_id: broker.id,
+        host: broker.address.host.clone().into(),
+        port: broker.address.port.into(),
         rack: None,
     };
     Response {
-        brokers: vec![broker],
+        brokers: facts.brokers.iter().map(broker).collect(),
         cluster_id: Some(facts.cluster_id.clone().into()),
-        controller_id: facts.config.broker_id,
+        controller_id: facts.controller_id(),
         topics,
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => operations::CLUSTER,
@@ -169,7 +170,7 @@ fn describe(gateway: &Gateway, request: &Request, asked: Asked) -> Vec<MetadataR
     };
     let known = |topic: &Topic| MetadataResponseTopic {
         topic_authorized_operations: operations,
-        ..known_topic(topic, gateway.config().broker_id)
+        ..known_topic(topic, gateway)
     };
     match asked {
         Asked::All => catalog.topics().map(|topic| known(topic)).collect(),
@@ -199,13 +200,19 @@ fn describe(gateway: &Gateway, request: &Request, asked: Asked) -> Vec<MetadataR
     }
 }
 
-fn known_topic(topic: &Topic, broker_id: i32) -> MetadataResponseTopic {
-    let partition = |partition_index| MetadataResponsePartition {
-        partition_index,
-        leader_id: broker_id,
-        replica_nodes: vec![broker_id],
-        isr_nodes: vec![broker_id],
-        ..MetadataResponsePartition::default()
+fn known_topic(topic: &Topic, gateway: &Gateway) -> MetadataResponseTopic {
+    let partition = |index| {
+        let leader_id = gateway.leader(PartitionId {
+            topic: topic.id,
+            index,
+        });
+        MetadataResponsePartition {
+            partition_index: index,
+            leader_id,
+            replica_nodes: vec![leader_id],
+            isr_nodes: vec![leader_id],
+            ..MetadataResponsePartition::default()
+        }
     };
     MetadataResponseTopic {
         name: Some(topic.name.clone()),

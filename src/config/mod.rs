@@ -30,12 +30,15 @@ pub use layers::{
 pub(crate) use layers::{nearest, printable, quote};
 pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
-pub use value::{Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Store};
+pub use value::{
+    Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Routing, Store, shard_port,
+};
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
 const I32_MAX: u64 = i32::MAX as u64;
 /// The largest number that fields of the Kafka protocol of type INT64 can say.
 const I64_MAX: u64 = i64::MAX as u64;
+const SHARDS_MAX: u64 = 1024;
 const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 
@@ -45,8 +48,10 @@ options! {
         listen: Vec<HostPort> = Is("127.0.0.1:9092"), List("ADDR");
         /// Address that clients are told to connect to; without a port: the port listened on.
         advertise: Advertise = Derived("from listen", value::advertise_from_listen), Text("HOST[:PORT]");
-        /// Broker id that clients see.
-        broker_id: i32 = Is("1"), count(0, I32_MAX), kafka "broker.id";
+        /// Broker id that clients see; of the first shard, if each is a broker to them.
+        broker_id: i32 = Is("1"), count(0, I32_MAX - SHARDS_MAX), kafka "broker.id";
+        /// Where clients send requests: to one port that all shards share, or to the shard that owns the partition, which then is a broker with a port of its own: those that follow the port of listen.
+        routing: Routing = Is("shared"), Choice(Routing::NAMES);
         /// Cluster id that clients see.
         cluster_id: Option<String> = Derived("generated at the first start, then kept", |_, _| String::new()), Text("ID");
     }
@@ -70,7 +75,7 @@ options! {
 
     "Shards" {
         /// Shards, each a thread with partitions, groups and connections of its own.
-        shards: usize = Derived("one per CPU", |host, _| host.cpus.to_string()), count(1, 1024);
+        shards: usize = Derived("one per CPU", |host, _| host.cpus.to_string()), count(1, SHARDS_MAX);
         /// Whether each shard is bound to a CPU; auto binds where every shard has one to itself.
         pin: Pin = Is("auto"), Choice(Pin::NAMES);
         /// Time that a stop waits for requests and commits under way.

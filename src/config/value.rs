@@ -58,6 +58,13 @@ macro_rules! choices {
 }
 
 choices! {
+    /// Where clients send the requests for a partition.
+    Routing {
+        /// One port for all: what arrives on a shard that does not own the partition is passed on.
+        Shared = "shared",
+        /// Each shard is a broker of its own to clients, with a port of its own behind the shared one.
+        PerCore = "per-core",
+    }
     /// Where partitions are stored.
     Store {
         /// The embedded log on local disk.
@@ -303,6 +310,14 @@ impl Value for Vec<HostPort> {
     }
 }
 
+/// The own port of a shard, behind the one that all share. A free one stays a free one.
+pub fn shard_port(shared: u16, shard: usize) -> Option<u16> {
+    match shared {
+        0 => Some(0),
+        _ => shared.checked_add(u16::try_from(shard).ok()?.checked_add(1)?),
+    }
+}
+
 /// The address that clients are told to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertise {
@@ -319,6 +334,19 @@ impl Advertise {
             host: self.host.clone(),
             port: self.port.unwrap_or(bound),
         }
+    }
+
+    /// The address of a shard, `bound` being its own port. Where the port is given, those of the shards
+    /// follow it as they follow the one that is listened on. `None`: there are not that many ports.
+    pub fn of_shard(&self, shard: usize, bound: u16) -> Option<HostPort> {
+        let port = match self.port {
+            Some(port) => shard_port(port, shard)?,
+            None => bound,
+        };
+        Some(HostPort {
+            host: self.host.clone(),
+            port,
+        })
     }
 }
 

@@ -1,0 +1,101 @@
+//! `--routing per-core`: each shard is a broker to clients, and all of them answer for all partitions.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+
+use common::{Client, Gateway, batch, data_folder};
+use tidegate::wire::{ErrorCode, describe_cluster, metadata};
+
+const OPTIONS: [&str; 4] = ["--shards", "2", "--routing", "per-core"];
+
+/// An address behind whose port two more are free.
+fn free_ports() -> SocketAddr {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    for _ in 0..100 {
+        let first = bind(0).and_then(|l| l.local_addr()).expect("a free port");
+        let behind = (1..=2).map(|n| first.port().checked_add(n).map(bind));
+        if behind.into_iter().all(|bound| matches!(bound, Some(Ok(_)))) {
+            return first;
+        }
+    }
+    panic!("no three free ports in a row");
+}
+
+fn metadata_of(client: &mut Client, topic: &str) -> metadata::Response {
+    let topic = metadata::MetadataRequestTopic {
+        name: Some(topic.to_owned().into()),
+        ..Default::default()
+    };
+    let request = metadata::Request {
+        topics: Some(vec![topic]),
+        ..Default::default()
+    };
+    client.call(metadata::KEY, 9, &request).expect("an answer")
+}
+
+/// The address of each broker.
+fn brokers(response: &metadata::Response) -> BTreeMap<i32, SocketAddr> {
+    let address = |b: &metadata::MetadataResponseBroker| {
+        let address = format!("{}:{}", b.host, b.port);
+        (b.node_id, address.parse().expect("an address"))
+    };
+    response.brokers.iter().map(address).collect()
+}
+
+#[test]
+fn each_shard_is_a_broker_that_leads_what_it_owns() {
+    let data = data_folder();
+    let shared = free_ports();
+    let mut gateway = Gateway::start_at(shared, data.path(), &OPTIONS);
+    let mut client = gateway.connect();
+    client.create_topic("t", 4);
+    let told = metadata_of(&mut client, "t");
+    let at = |n| SocketAddr::new(shared.ip(), shared.port() + n);
+    assert_eq!(brokers(&told), BTreeMap::from([(1, at(1)), (2, at(2))]));
+    let leaders = |told: &metadata::Response| -> BTreeMap<i32, i32> {
+        let partitions = told.topics[0].partitions.iter();
+        partitions
+            .map(|p| (p.partition_index, p.leader_id))
+            .collect()
+    };
+    let led = leaders(&told);
+    for broker in [1, 2] {
+        assert_eq!(led.values().filter(|l| **l == broker).count(), 2, "{led:?}");
+    }
+
+    // Wherever a request arrives, the partition gets it.
+    for address in [at(0), at(1), at(2)] {
+        let mut client = Client::connect(address).expect("it takes connections");
+        for partition in 0..4 {
+            let produced = client
+                .produce("t", partition, batch(&[b"x"], None))
+                .expect("an answer");
+            assert_eq!(produced.error_code, ErrorCode::NONE);
+        }
+    }
+    let cluster: describe_cluster::Response = client
+        .call(
+            describe_cluster::KEY,
+            1,
+            &describe_cluster::Request::default(),
+        )
+        .expect("an answer");
+    let ports: Vec<_> = cluster
+        .brokers
+        .iter()
+        .map(|b| (b.broker_id, b.port))
+        .collect();
+    assert_eq!(ports, [(1, at(1).port().into()), (2, at(2).port().into())]);
+
+    gateway.stop();
+    let gateway = Gateway::start_at(shared, data.path(), &OPTIONS);
+    let mut client = gateway.connect();
+    let again = metadata_of(&mut client, "t");
+    assert_eq!(brokers(&again), brokers(&told));
+    assert_eq!(leaders(&again), led);
+    for partition in 0..4 {
+        assert_eq!(client.drain("t", partition).len(), 3);
+    }
+}
