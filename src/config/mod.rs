@@ -114,7 +114,7 @@ options! {
         queued_max_requests: usize = Is("64"), count(1, 10_000);
         /// Bytes of requests read but not yet answered on one connection; beyond it reading pauses.
         connection_max_inflight_bytes: usize = Is("32MiB"), bytes(16 * KIB, 16 * GIB);
-        /// Bytes of requests not yet answered, per shard, those that are still arriving included; beyond it reading pauses. A quarter is kept for requests below 16 KiB.
+        /// Bytes of requests not yet answered, per shard, those that are still arriving included; beyond it reading pauses. A quarter is kept for small requests.
         request_memory: usize = Is("256MiB"), bytes(4 * MIB, 1024 * GIB);
         /// Bytes of answers that clients have not taken yet, per shard; beyond it fetches wait.
         answer_memory: usize = Is("256MiB"), bytes(MIB, 1024 * GIB);
