@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use shards::net::Listener;
 
+use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
@@ -123,8 +124,8 @@ impl Start {
             dir: config.data_dir.clone(),
             source,
         };
-        let log =
-            CatalogLog::open(&data.catalog_path(), TopicConfig::from(config)).map_err(failed)?;
+        let broker = BrokerConfigs::new(config.broker_id, TopicConfig::from(config));
+        let log = CatalogLog::open(&data.catalog_path(), broker).map_err(failed)?;
         let catalog = log.catalog().clone();
         let ids: Vec<_> = catalog.partitions().collect();
         let options = Options {

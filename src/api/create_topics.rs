@@ -5,13 +5,14 @@
 //! the same one. Topics that are good are created though others are not; what is wrong with the
 //! request as a whole refuses all of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::{Api, Call, Handled};
+use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::{CHANGES_MAX, Change, ChangeError, Changed, changes_of};
-use crate::catalog::topic_config::{self, Effective, TopicConfig};
-use crate::catalog::{Catalog, Topic, name};
+use crate::catalog::topic_config::{self, Effective};
+use crate::catalog::{Catalog, Topic, Values, name};
 use crate::gateway::Gateway;
 use crate::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, KEY,
@@ -82,7 +83,9 @@ impl Failure {
             ChangeError::Collides(other) => {
                 format!("Topic '{name}' collides with existing topic: {other}")
             }
-            ChangeError::Unknown | ChangeError::NotStored => error.to_string(),
+            ChangeError::Unknown | ChangeError::NoIncrease(_) | ChangeError::NotStored => {
+                error.to_string()
+            }
         };
         Failure::new(error.into(), message)
     }
@@ -94,13 +97,13 @@ async fn create(
     request: &Request,
 ) -> Result<Vec<CreatableTopicResult>, Failure> {
     let names = Names::of(&request.topics);
-    let defaults = TopicConfig::from(gateway.config());
-    let mut topics = check_all(gateway, request, &names, defaults)?;
+    let catalog = gateway.catalog();
+    let mut topics = check_all(gateway, &catalog, request, &names)?;
     if !request.validate_only {
         store(gateway, &mut topics).await;
     }
     let created = topics.into_iter().map(|(name, topic)| match topic {
-        Ok(topic) => success(topic, defaults),
+        Ok(topic) => success(topic, catalog.broker()),
         Err(failure) => failure.result(name),
     });
     Ok(created.chain(names.refused()).collect())
@@ -155,17 +158,15 @@ type Checked = (StrBytes, Result<Topic, Failure>);
 /// Checks all topics that stand in the request once.
 fn check_all(
     gateway: &Gateway,
+    catalog: &Catalog,
     request: &Request,
     names: &Names,
-    defaults: TopicConfig,
 ) -> Result<Vec<Checked>, Failure> {
-    let catalog = gateway.catalog();
     let config = gateway.config();
     let rules = Rules {
-        catalog: &catalog,
+        catalog,
         num_partitions: config.num_partitions,
         is_broker: &|id| gateway.facts().is_broker(id),
-        defaults,
     };
     let topics = || {
         request
@@ -212,7 +213,6 @@ struct Rules<'a> {
     catalog: &'a Catalog,
     num_partitions: i32,
     is_broker: &'a dyn Fn(i32) -> bool,
-    defaults: TopicConfig,
 }
 
 impl Rules<'_> {
@@ -235,7 +235,7 @@ impl Rules<'_> {
             .configs
             .iter()
             .map(|config| (&*config.name, config.value.as_deref()));
-        let (configs, config) = topic_config::check(self.defaults, given)
+        let (configs, config) = topic_config::check(self.catalog.broker().defaults(), given)
             .map_err(|e| Failure::new(ErrorCode::INVALID_CONFIG, e))?;
         let partitions = match topic.assignments.is_empty() {
             true => self.check_numbers(topic)?,
@@ -356,19 +356,19 @@ async fn store(gateway: &Gateway, topics: &mut [Checked]) {
     }
 }
 
-fn success(topic: Topic, defaults: TopicConfig) -> CreatableTopicResult {
+fn success(topic: Topic, broker: &BrokerConfigs) -> CreatableTopicResult {
     CreatableTopicResult {
         topic_id: topic.id,
         num_partitions: topic.partitions,
         replication_factor: 1,
-        configs: Some(configs(&topic.configs, defaults)),
+        configs: Some(configs(&topic.configs, broker)),
         name: topic.name,
         ..CreatableTopicResult::default()
     }
 }
 
 /// KIP-525: the new topic's configs, whoever set them.
-fn configs(values: &BTreeMap<String, String>, defaults: TopicConfig) -> Vec<CreatableTopicConfigs> {
+fn configs(values: &Values, broker: &BrokerConfigs) -> Vec<CreatableTopicConfigs> {
     let config = |Effective {
                       name,
                       value,
@@ -379,7 +379,7 @@ fn configs(values: &BTreeMap<String, String>, defaults: TopicConfig) -> Vec<Crea
         config_source: source as i8,
         ..CreatableTopicConfigs::default()
     };
-    topic_config::effective(values, defaults)
+    topic_config::effective(values, broker)
         .map(config)
         .collect()
 }
@@ -395,7 +395,6 @@ mod tests {
             catalog: &Catalog::default(),
             num_partitions: 3,
             is_broker: &|id| id == BROKER,
-            defaults: TopicConfig::default(),
         };
         let checked = rules.check(&topic).map(|topic| topic.partitions);
         checked.map_err(|failure| (failure.code, failure.message.unwrap_or_default()))

@@ -6,8 +6,9 @@
 //! does not know.
 
 use super::error::MALFORMED;
+use super::config_resource::ResourceType;
 use super::{Answer, Api, Call, Handled};
-use crate::catalog::topic_config::{self, ConfigType, Synonym, TopicConfig};
+use crate::catalog::topic_config::{self, ConfigSource, ConfigType, Row, Synonym};
 use crate::catalog::{Catalog, Topic, name};
 use crate::config::{Form, KafkaConfig};
 use crate::wire::describe_configs::{
@@ -36,10 +37,9 @@ fn handle(mut call: Call) -> Handled {
     }
     let describer = Describer {
         catalog: &catalog,
-        defaults: TopicConfig::from(config),
         broker_id: config.broker_id,
         is_broker: &|id| call.gateway.facts().is_broker(id),
-        broker: config.kafka_configs().collect(),
+        options: config.kafka_configs().collect(),
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
@@ -47,29 +47,6 @@ fn handle(mut call: Call) -> Handled {
         results: describer.describe_all(&request.resources),
         ..Response::default()
     })
-}
-
-/// What has configs, as the protocol numbers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ResourceType {
-    Topic,
-    Broker,
-    BrokerLogger,
-    ClientMetrics,
-    Group,
-}
-
-impl ResourceType {
-    fn of(number: i8) -> Option<Self> {
-        Some(match number {
-            2 => ResourceType::Topic,
-            4 => ResourceType::Broker,
-            8 => ResourceType::BrokerLogger,
-            16 => ResourceType::ClientMetrics,
-            32 => ResourceType::Group,
-            _ => return None,
-        })
-    }
 }
 
 /// Why a resource is not described.
@@ -82,11 +59,10 @@ fn invalid_request(message: impl Into<StrBytes>) -> Refusal {
 /// What resources are described from, and how.
 struct Describer<'a> {
     catalog: &'a Catalog,
-    /// For topics.
-    defaults: TopicConfig,
     broker_id: i32,
     is_broker: &'a dyn Fn(i32) -> bool,
-    broker: Vec<KafkaConfig>,
+    /// What this broker was started with.
+    options: Vec<KafkaConfig>,
     synonyms: bool,
     documentation: bool,
 }
@@ -97,7 +73,8 @@ struct Described {
     kind: ConfigType,
     doc: &'static str,
     read_only: bool,
-    /// What is in force comes first.
+    /// What is in force. The first synonym is where it comes from, as it was given there.
+    value: String,
     synonyms: Vec<Synonym>,
 }
 
@@ -120,7 +97,7 @@ impl Describer<'_> {
             Some(ResourceType::Broker) => match self.is_this_broker(name)? {
                 true => Ok(self.broker(resource)),
                 // What all brokers share can only be set while they run.
-                false => Ok(Vec::new()),
+                false => Ok(self.all_brokers(resource)),
             },
             Some(ResourceType::BrokerLogger) => self.check_logger(name),
             Some(ResourceType::ClientMetrics) if name.is_empty() => Err(invalid_request(
@@ -147,14 +124,15 @@ impl Describer<'_> {
         let rows = topic_config::TABLE.iter();
         let described = |row: &topic_config::Row| {
             // As the broker read it; CreateTopics answers with the text that was given.
-            let set = topic.configs.contains_key(row.name);
-            let set = set.then(|| row.value(&topic.config));
+            let value = row.value(&topic.config);
+            let set = topic.configs.contains_key(row.name).then(|| value.clone());
             Described {
                 name: row.name,
                 kind: row.kind,
                 doc: row.doc,
                 read_only: false,
-                synonyms: row.synonyms(set, &self.defaults).collect(),
+                value,
+                synonyms: row.synonyms(set, self.catalog.broker()).collect(),
             }
         };
         rows.filter(|row| resource.asks_for(row.name))
@@ -177,21 +155,57 @@ impl Describer<'_> {
     }
 
     fn broker(&self, resource: &DescribeConfigsResource) -> Vec<Described> {
-        let described = |config: &KafkaConfig| {
-            let (value, default) = (config.value.clone(), config.default.clone());
+        let fixed = |option: &KafkaConfig| {
+            let (value, default) = (option.value.clone(), option.default.clone());
             Described {
-                name: config.name,
-                kind: kind(&config.opt.form),
-                doc: config.opt.doc,
-                // None can be changed while the broker runs.
+                name: option.name,
+                kind: kind(&option.opt.form),
+                doc: option.opt.doc,
                 read_only: true,
-                synonyms: topic_config::broker_synonyms(config.name, value, default).collect(),
+                value: value.clone(),
+                synonyms: topic_config::broker_synonyms(option.name, value, default).collect(),
             }
         };
-        self.broker
-            .iter()
+        let broker = self.catalog.broker();
+        let defaults = broker.defaults();
+        let dynamic = |row: &Row| Described {
+            name: row.broker_name,
+            kind: row.kind,
+            doc: row.doc,
+            read_only: false,
+            value: row.value(&defaults),
+            synonyms: broker.synonyms(row).collect(),
+        };
+        let options = self.options.iter();
+        let fixed = options
+            .filter(|option| Row::of_broker(option.name).is_none())
+            .map(fixed);
+        fixed
+            .chain(topic_config::TABLE.iter().map(dynamic))
             .filter(|config| resource.asks_for(config.name))
-            .map(described)
+            .collect()
+    }
+
+    /// What is set for all brokers together.
+    fn all_brokers(&self, resource: &DescribeConfigsResource) -> Vec<Described> {
+        let set = self.catalog.broker().set_for(None).iter();
+        let described = |(name, value): (&String, &String)| {
+            let row = Row::of_broker(name)?;
+            Some(Described {
+                name: row.broker_name,
+                kind: row.kind,
+                doc: row.doc,
+                read_only: false,
+                value: value.clone(),
+                synonyms: vec![Synonym {
+                    name: row.broker_name,
+                    value: value.clone(),
+                    source: ConfigSource::DynamicDefaultBroker,
+                }],
+            })
+        };
+        set.filter(|(name, _)| resource.asks_for(name))
+            .filter_map(described)
             .collect()
     }
 
@@ -229,16 +243,15 @@ impl Describer<'_> {
     }
 
     fn config_result(&self, config: Described) -> DescribeConfigsResourceResult {
-        let in_force = config.synonyms.first();
         let mut result = DescribeConfigsResourceResult {
             name: config.name.into(),
-            value: in_force.map(|s| s.value.clone().into()),
+            value: Some(config.value.into()),
             read_only: config.read_only,
             config_type: config.kind as i8,
             documentation: self.documentation.then(|| config.doc.into()),
             ..DescribeConfigsResourceResult::default()
         };
-        if let Some(in_force) = in_force {
+        if let Some(in_force) = config.synonyms.first() {
             result.config_source = in_force.source as i8;
         }
         if self.synonyms {
@@ -283,6 +296,9 @@ fn kind(form: &Form) -> ConfigType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Values;
+    use crate::catalog::broker_config::BrokerConfigs;
+    use crate::catalog::topic_config::TopicConfig;
     use crate::config::{Config, Host, file_layer, resolve};
 
     const TOPIC: i8 = 2;
@@ -313,20 +329,23 @@ mod tests {
         }
     }
 
-    /// With a topic `t` that sets `segment.bytes`, and all that can be asked for besides.
+    /// With a topic `t` that sets `segment.bytes`, configs that are set for brokers, and all that can
+    /// be asked for besides.
     fn describe(resources: &[DescribeConfigsResource]) -> Vec<DescribeConfigsResult> {
         let config = config();
-        let given = [("segment.bytes", Some(" 1048576 "))];
-        let defaults = TopicConfig::from(&config);
-        let (configs, own) =
-            topic_config::check(defaults, given.into_iter()).expect("a good config");
+        let mut broker = BrokerConfigs::new(config.broker_id, TopicConfig::from(&config));
+        for (of, value) in [(None, "5000"), (Some(1), " 6000")] {
+            let values = [("message.max.bytes".to_owned(), value.to_owned())];
+            broker.set(of, Values::from(values));
+        }
+        let given = [("segment.bytes", Some(" 1048576 "))].into_iter();
+        let (configs, own) = topic_config::check(broker.defaults(), given).expect("good configs");
         let topic = Topic::new(&"t".into(), 1, own).expect("an id");
         let describer = Describer {
-            catalog: &Catalog::from_iter([Topic { configs, ..topic }]),
-            defaults,
+            catalog: &Catalog::new(broker, [Topic { configs, ..topic }]),
             broker_id: config.broker_id,
             is_broker: &|id| id == config.broker_id,
-            broker: config.kafka_configs().collect(),
+            options: config.kafka_configs().collect(),
             synonyms: true,
             documentation: true,
         };
@@ -406,17 +425,14 @@ mod tests {
     #[test]
     fn the_brokers_configs_have_kafkas_names_and_types() {
         let configs = described(BROKER, "1", None);
-        let types: Vec<_> = configs.iter().map(|c| (&*c.name, c.config_type)).collect();
+        let fixed = configs.iter().filter(|config| config.read_only);
+        let types: Vec<_> = fixed.map(|c| (&*c.name, c.config_type)).collect();
         assert_eq!(
             types,
             [
                 ("broker.id", 3),
-                ("log.segment.bytes", 3),
                 ("num.partitions", 3),
                 ("auto.create.topics.enable", 1),
-                ("message.max.bytes", 3),
-                ("log.message.timestamp.before.max.ms", 5),
-                ("log.message.timestamp.after.max.ms", 5),
                 ("producer.id.expiration.ms", 3),
                 ("max.connections", 3),
                 ("max.connections.per.ip", 3),
@@ -425,7 +441,15 @@ mod tests {
                 ("fetch.max.bytes", 3),
             ]
         );
-        assert!(configs.iter().all(|c| c.read_only && c.value.is_some()));
+        assert!(configs.iter().all(|c| c.value.is_some()));
+        let dynamic = configs.iter().filter(|config| !config.read_only);
+        let names: Vec<_> = dynamic.map(|c| c.name.to_string()).collect();
+        assert!(
+            topic_config::TABLE
+                .iter()
+                .map(|row| row.broker_name)
+                .eq(names)
+        );
         let of = |name: &str| {
             configs
                 .iter()
@@ -452,6 +476,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_while_the_broker_runs_goes_before_what_it_was_started_with() {
+        let name = "message.max.bytes";
+        let set = [
+            (name, Some(" 6000"), 2),
+            (name, Some("5000"), 3),
+            (name, Some("1048588"), 5),
+        ];
+        let topics_name = "max.message.bytes";
+        for (resource_type, resource, config) in [(BROKER, "1", name), (TOPIC, "t", topics_name)] {
+            let configs = described(resource_type, resource, Some(&[config]));
+            assert_eq!(synonyms(&configs[0]), set);
+            let (value, source) = (configs[0].value.as_deref(), configs[0].config_source);
+            assert_eq!((value, source), (Some("6000"), 2));
+        }
+        let configs = described(BROKER, "", None);
+        assert_eq!(configs.len(), 1);
+        assert_eq!(synonyms(&configs[0]), [(name, Some("5000"), 3)]);
+        assert_eq!(described(BROKER, "", Some(&["no.such"])), []);
+    }
+
+    #[test]
     fn what_topics_and_the_broker_share_has_one_default() {
         let defaults = described(BROKER, "1", None);
         for topic in described(TOPIC, "t", None) {
@@ -468,7 +513,6 @@ mod tests {
     #[test]
     fn what_this_broker_has_none_of_is_described_as_empty() {
         for (resource_type, name) in [
-            (BROKER, ""),
             (LOGGER, "1"),
             (LOGGER, "+1"),
             (CLIENT_METRICS, "c"),

@@ -1,5 +1,6 @@
 //! What goes wrong below, as Kafka's error codes: the one place that maps them.
 
+use crate::catalog::alter::AlterError;
 use crate::catalog::keeper::ChangeError;
 use crate::partition::messages::PartitionError;
 use crate::partition::producers::SequenceError;
@@ -46,7 +47,25 @@ impl From<&ChangeError> for ErrorCode {
             ChangeError::Exists => ErrorCode::TOPIC_ALREADY_EXISTS,
             ChangeError::Collides(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ChangeError::NoIncrease(_) => ErrorCode::INVALID_PARTITIONS,
             ChangeError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
+        }
+    }
+}
+
+impl From<&AlterError> for ErrorCode {
+    fn from(error: &AlterError) -> Self {
+        match error {
+            AlterError::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            AlterError::UnknownTopic(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            AlterError::TopicNotAList { .. }
+            | AlterError::BrokerNotAList { .. }
+            | AlterError::UnknownBrokerConfig(_)
+            | AlterError::Topic(_) => ErrorCode::INVALID_CONFIG,
+            AlterError::DefaultTopic | AlterError::NotDynamic(_) | AlterError::Broker(_) => {
+                ErrorCode::INVALID_REQUEST
+            }
+            AlterError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
         }
     }
 }

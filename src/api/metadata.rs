@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use super::{Api, Call, Handled, operations, owners};
 use crate::catalog::keeper::{CHANGES_MAX, Change, changes_of};
-use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Topic, name};
 use crate::gateway::{Broker, Gateway, Reply, Request as ShardRequest};
 use crate::store::PartitionId;
@@ -133,7 +132,7 @@ async fn answer(call: Rc<Call>, request: Request, asked: Asked) -> Response {
 /// the client need not come again. What cannot be created is unknown in the answer, as with Kafka.
 async fn create_missing(gateway: &Gateway, names: &[StrBytes]) {
     let catalog = gateway.catalog();
-    let defaults = TopicConfig::from(gateway.config());
+    let defaults = catalog.broker().defaults();
     // A broker's own topics are made by it when it needs them, with as many partitions as it needs.
     let create = |name: &&StrBytes| {
         name::check(name).is_ok()

@@ -17,7 +17,9 @@ use crate::gateway::Gateway;
 use crate::wire::codec::{DecodeError, Message, Reader};
 use crate::wire::frame::{RequestHeader, encode_response};
 
+mod alter_configs;
 mod api_versions;
+mod config_resource;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
@@ -25,6 +27,7 @@ mod describe_configs;
 mod error;
 mod fetch;
 mod find_coordinator;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
@@ -46,6 +49,8 @@ pub const REGISTRY: &[Api] = &[
     init_producer_id::API,
     offset_for_leader_epoch::API,
     describe_configs::API,
+    alter_configs::API,
+    incremental_alter_configs::API,
     describe_cluster::API,
 ];
 

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use shards::ReplyTo;
 use shards::local::Notify;
 
+use super::alter::{AlterError, Alteration, Resource};
+use super::log::Entry;
 use super::{Catalog, CatalogLog, Topic};
 use crate::gateway::{Reply, Request, Shard};
 use crate::partition::owner::Partitions;
@@ -34,6 +36,9 @@ pub fn changes_of(topic: &Topic) -> usize {
 pub enum Change {
     CreateTopics(Vec<Topic>),
     DeleteTopics(Vec<Uuid>),
+    /// Topics, and how many partitions each is to have.
+    CreatePartitions(Vec<(Uuid, i32)>),
+    AlterConfigs(Vec<(Resource, Alteration)>),
     TakeProducerIds,
 }
 
@@ -41,6 +46,7 @@ pub enum Change {
 #[derive(Debug)]
 pub enum Changed {
     Topics(Vec<Result<(), ChangeError>>),
+    Configs(Vec<Result<(), AlterError>>),
     ProducerIds(Result<Range<i64>, ChangeError>),
 }
 
@@ -53,6 +59,8 @@ pub enum ChangeError {
     Collides(String),
     #[error("the topic does not exist")]
     Unknown,
+    #[error("the topic has {0} partitions")]
+    NoIncrease(i32),
     #[error("the change could not be stored")]
     NotStored,
 }
@@ -102,6 +110,8 @@ impl CatalogKeeper {
         match change {
             Change::CreateTopics(topics) => Changed::Topics(self.create(topics).await),
             Change::DeleteTopics(ids) => Changed::Topics(self.delete(ids).await),
+            Change::CreatePartitions(topics) => Changed::Topics(self.grow(topics).await),
+            Change::AlterConfigs(asked) => Changed::Configs(self.alter(asked).await),
             Change::TakeProducerIds => {
                 let taken = self
                     .write(|log| log.take_producer_ids(PRODUCER_ID_BLOCK))
@@ -119,14 +129,43 @@ impl CatalogKeeper {
             false => Err(ChangeError::Exists),
         };
         let mut results: Vec<_> = topics.iter().map(check).collect();
-        let good = topics
-            .into_iter()
-            .zip(&results)
-            .filter(|(_, r)| r.is_ok())
-            .map(|(t, _)| t);
-        let good: Vec<_> = good.collect();
-        if !good.is_empty() && !self.publish(move |log| log.change_topics(&good, &[])).await {
-            refuse(&mut results);
+        let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let created = good.map(|(topic, _)| Entry::created(topic)).collect();
+        if !self.publish(created).await {
+            refuse(&mut results, ChangeError::NotStored);
+        }
+        results
+    }
+
+    async fn grow(self: &Rc<Self>, topics: Vec<(Uuid, i32)>) -> Vec<Result<(), ChangeError>> {
+        let catalog = self.catalog.borrow().clone();
+        let check = |(id, count): &(Uuid, i32)| catalog.check_increase(id, *count);
+        let mut results: Vec<_> = topics.iter().map(check).collect();
+        let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let grown = good.map(|((id, count), _)| Entry::Partitions {
+            id: id.to_string(),
+            count: *count,
+        });
+        if !self.publish(grown.collect()).await {
+            refuse(&mut results, ChangeError::NotStored);
+        }
+        results
+    }
+
+    /// No resource is named twice.
+    async fn alter(
+        self: &Rc<Self>,
+        asked: Vec<(Resource, Alteration)>,
+    ) -> Vec<Result<(), AlterError>> {
+        let catalog = self.catalog.borrow().clone();
+        let mut changes = Vec::new();
+        let alter = |(of, by): &(Resource, Alteration)| {
+            changes.extend(catalog.alter(of, by)?);
+            Ok(())
+        };
+        let mut results: Vec<_> = asked.iter().map(alter).collect();
+        if !self.publish(changes).await {
+            refuse(&mut results, AlterError::NotStored);
         }
         results
     }
@@ -135,16 +174,15 @@ impl CatalogKeeper {
         let catalog = self.catalog.borrow().clone();
         let known = |id: &Uuid| catalog.by_id(id).map(|_| ()).ok_or(ChangeError::Unknown);
         let mut results: Vec<_> = ids.iter().map(known).collect();
-        let good: Vec<_> = ids
+        let gone: Vec<_> = ids
             .into_iter()
             .filter(|id| catalog.by_id(id).is_some())
             .collect();
-        let gone = good.clone();
-        if good.is_empty() {
-            return results;
-        }
-        if !self.publish(move |log| log.change_topics(&[], &good)).await {
-            refuse(&mut results);
+        if !self
+            .publish(gone.iter().map(Entry::deleted).collect())
+            .await
+        {
+            refuse(&mut results, ChangeError::NotStored);
             return results;
         }
         for topic in gone {
@@ -155,12 +193,12 @@ impl CatalogKeeper {
         results
     }
 
-    /// Makes a change durable, then visible on every shard. False if it could not be stored.
-    async fn publish(
-        &self,
-        change: impl FnOnce(&mut CatalogLog) -> io::Result<Arc<Catalog>> + Send + 'static,
-    ) -> bool {
-        let Some(catalog) = self.write(change).await else {
+    /// Makes changes durable, then visible on every shard. False if they could not be stored.
+    async fn publish(&self, changes: Vec<Entry>) -> bool {
+        if changes.is_empty() {
+            return true;
+        }
+        let Some(catalog) = self.write(|log| log.commit(changes)).await else {
             return false;
         };
         self.catalog.replace(catalog.clone());
@@ -198,8 +236,8 @@ impl CatalogKeeper {
     }
 }
 
-fn refuse(results: &mut [Result<(), ChangeError>]) {
+fn refuse<E: Clone>(results: &mut [Result<(), E>], error: E) {
     for result in results.iter_mut().filter(|r| r.is_ok()) {
-        *result = Err(ChangeError::NotStored);
+        *result = Err(error.clone());
     }
 }

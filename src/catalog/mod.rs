@@ -1,36 +1,41 @@
-//! The catalog: topics and what else must be durable before it is visible.
+//! The catalog: topics, configs and what else must be durable before it is visible.
 //!
-//! [`Catalog`] is an immutable snapshot that every shard holds. [`CatalogLog`] is its one writer, on
-//! shard 0: a text file with one change a line, each line `<CRC-32C, 8 hex digits> <JSON>`, replayed
-//! at start. A torn last line was never acknowledged and is cut off.
+//! [`Catalog`] is an immutable snapshot that every shard holds. [`CatalogLog`] keeps it on the disk;
+//! its one writer is [`keeper::CatalogKeeper`], on shard 0.
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
-use serde::{Deserialize, Serialize};
 
 use crate::store::PartitionId;
 use crate::wire::{StrBytes, Uuid};
+use broker_config::BrokerConfigs;
 use keeper::ChangeError;
+use log::Entry;
 use topic_config::TopicConfig;
 
+pub mod alter;
+pub mod broker_config;
 pub mod keeper;
+mod log;
 pub mod name;
 pub mod topic_config;
 
-/// A topic as it was created.
+pub use log::CatalogLog;
+
+/// Configs by name, as they were given.
+pub type Values = BTreeMap<String, String>;
+
+/// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     pub name: StrBytes,
     pub id: Uuid,
     pub partitions: i32,
     /// Configs that were set for this topic, by Kafka's names.
-    pub configs: BTreeMap<String, String>,
+    pub configs: Values,
     /// What they and the broker's defaults come to.
     pub config: TopicConfig,
 }
@@ -47,7 +52,7 @@ impl Topic {
             name: name.detached(),
             id: Uuid::random()?,
             partitions,
-            configs: BTreeMap::new(),
+            configs: Values::new(),
             config: defaults,
         })
     }
@@ -77,6 +82,8 @@ pub struct Catalog {
     by_id: HashMap<Uuid, Arc<Topic>, FxBuildHasher>,
     /// By name with `.` read as `_`, as metrics' names do. Topics created together may share one.
     by_metric_name: HashMap<String, Vec<Arc<Topic>>, FxBuildHasher>,
+    broker: BrokerConfigs,
+    changes: i64,
 }
 
 fn metric_name(name: &str) -> String {
@@ -84,6 +91,16 @@ fn metric_name(name: &str) -> String {
 }
 
 impl Catalog {
+    /// On a broker with these configs.
+    pub fn new(broker: BrokerConfigs, topics: impl IntoIterator<Item = Topic>) -> Self {
+        let mut catalog = Catalog {
+            broker,
+            ..Catalog::default()
+        };
+        topics.into_iter().for_each(|topic| catalog.insert(topic));
+        catalog
+    }
+
     pub fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
         self.by_name.get(name)
     }
@@ -111,6 +128,24 @@ impl Catalog {
         }
     }
 
+    /// Configs of brokers, and what they come to for topics.
+    pub fn broker(&self) -> &BrokerConfigs {
+        &self.broker
+    }
+
+    /// How many changes led to this.
+    pub fn changes(&self) -> i64 {
+        self.changes
+    }
+
+    /// Checks that a topic can be given this many partitions.
+    pub fn check_increase(&self, id: &Uuid, partitions: i32) -> Result<(), ChangeError> {
+        match self.by_id(id).ok_or(ChangeError::Unknown)?.partitions {
+            has if partitions > has => Ok(()),
+            has => Err(ChangeError::NoIncrease(has)),
+        }
+    }
+
     /// In no particular order.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()
@@ -127,6 +162,52 @@ impl Catalog {
             .is_some_and(|t| t.partition(id.index).is_some())
     }
 
+    fn apply(&mut self, change: Entry) {
+        self.changes += 1;
+        match change {
+            Entry::TopicCreated(topic) => self.insert(topic.into_topic(self.broker.defaults())),
+            Entry::TopicDeleted { id } => {
+                self.remove(&log::id(&id));
+            }
+            Entry::TopicConfigs { id, configs } => {
+                let defaults = self.broker.defaults();
+                self.update(&log::id(&id), |topic| {
+                    topic.config = TopicConfig::of(&topic.name, &configs, defaults);
+                    topic.configs = configs;
+                });
+            }
+            Entry::Partitions { id, count } => {
+                self.update(&log::id(&id), |topic| topic.partitions = count);
+            }
+            Entry::BrokerConfigs { broker, configs } => {
+                self.broker.set(broker, configs);
+                self.take_defaults();
+            }
+            // They are the log's own.
+            Entry::ProducerIds { .. } => {}
+        }
+    }
+
+    /// The broker's defaults are others now.
+    fn take_defaults(&mut self) {
+        let defaults = self.broker.defaults();
+        let changed = self.topics().filter_map(|topic| {
+            let config = TopicConfig::of(&topic.name, &topic.configs, defaults);
+            (config != topic.config).then_some((topic.id, config))
+        });
+        for (id, config) in changed.collect::<Vec<_>>() {
+            self.update(&id, |topic| topic.config = config);
+        }
+    }
+
+    fn update(&mut self, id: &Uuid, change: impl FnOnce(&mut Topic)) {
+        if let Some(topic) = self.remove(id) {
+            let mut topic = Topic::clone(&topic);
+            change(&mut topic);
+            self.insert(topic);
+        }
+    }
+
     fn insert(&mut self, topic: Topic) {
         let topic = Arc::new(topic);
         self.by_name.insert(topic.name.clone(), topic.clone());
@@ -137,213 +218,25 @@ impl Catalog {
         self.by_id.insert(topic.id, topic);
     }
 
-    fn remove(&mut self, id: &Uuid) {
-        let Some(topic) = self.by_id.remove(id) else {
-            return;
-        };
+    fn remove(&mut self, id: &Uuid) -> Option<Arc<Topic>> {
+        let topic = self.by_id.remove(id)?;
         self.by_name.remove(&topic.name);
-        if let Entry::Occupied(mut same) = self.by_metric_name.entry(metric_name(&topic.name)) {
+        if let hash_map::Entry::Occupied(mut same) =
+            self.by_metric_name.entry(metric_name(&topic.name))
+        {
             same.get_mut().retain(|t| t.id != *id);
             if same.get().is_empty() {
                 same.remove();
             }
         }
+        Some(topic)
     }
 }
 
 impl FromIterator<Topic> for Catalog {
     fn from_iter<I: IntoIterator<Item = Topic>>(topics: I) -> Self {
-        let mut catalog = Catalog::default();
-        topics.into_iter().for_each(|topic| catalog.insert(topic));
-        catalog
+        Catalog::new(BrokerConfigs::default(), topics)
     }
-}
-
-/// A line of the catalog's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Change {
-    TopicCreated(SavedTopic),
-    TopicDeleted {
-        id: String,
-    },
-    /// Producer ids below this may have been given away.
-    ProducerIds {
-        below: i64,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct SavedTopic {
-    name: String,
-    id: String,
-    partitions: i32,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    configs: BTreeMap<String, String>,
-}
-
-impl SavedTopic {
-    fn into_topic(self, defaults: TopicConfig) -> Topic {
-        let mut config = defaults;
-        for (name, value) in &self.configs {
-            if let Err(error) = config.set(name, value) {
-                tracing::warn!(topic = self.name, %error, "the topic keeps a config that this version does not take; using the default");
-            }
-        }
-        Topic {
-            name: self.name.into(),
-            id: self.id.parse().unwrap_or(Uuid::ZERO),
-            partitions: self.partitions,
-            configs: self.configs,
-            config,
-        }
-    }
-}
-
-impl From<&Topic> for SavedTopic {
-    fn from(topic: &Topic) -> Self {
-        SavedTopic {
-            name: topic.name.to_string(),
-            id: topic.id.to_string(),
-            partitions: topic.partitions,
-            configs: topic.configs.clone(),
-        }
-    }
-}
-
-/// The catalog's writer.
-#[derive(Debug)]
-pub struct CatalogLog {
-    file: File,
-    /// Length of what is good; a failed append is cut off before the next.
-    len: u64,
-    catalog: Arc<Catalog>,
-    producer_ids_below: i64,
-}
-
-impl CatalogLog {
-    /// Opens the log or makes an empty one, and replays it. `defaults` are for what topics do not set.
-    /// Blocking.
-    pub fn open(path: &Path, defaults: TopicConfig) -> io::Result<Self> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        let mut catalog = Catalog::default();
-        let (mut len, mut producer_ids_below) = (0, 0);
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            let Some(change) = decode(line) else { break };
-            match change {
-                Change::TopicCreated(topic) => catalog.insert(topic.into_topic(defaults)),
-                Change::TopicDeleted { id } => catalog.remove(&id.parse().unwrap_or(Uuid::ZERO)),
-                Change::ProducerIds { below } => producer_ids_below = below,
-            }
-            len += line.len() as u64;
-        }
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
-        if len < bytes.len() as u64 {
-            if bytes[len as usize..]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count()
-                > 1
-            {
-                let text = format!(
-                    "{} is damaged at byte {len}, in the middle of good lines",
-                    path.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-            tracing::warn!(path = %path.display(), bytes = bytes.len() as u64 - len, "cut off a torn line at the catalog's end");
-        }
-        file.set_len(len)?;
-        file.sync_all()?;
-        if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(CatalogLog {
-            file,
-            len,
-            catalog: Arc::new(catalog),
-            producer_ids_below,
-        })
-    }
-
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
-    /// Adds and removes topics in one durable step; gives the new snapshot. Blocking.
-    pub fn change_topics(
-        &mut self,
-        created: &[Topic],
-        deleted: &[Uuid],
-    ) -> io::Result<Arc<Catalog>> {
-        let creations = created.iter().map(|t| Change::TopicCreated(t.into()));
-        let deletions = deleted
-            .iter()
-            .map(|id| Change::TopicDeleted { id: id.to_string() });
-        self.append(&creations.chain(deletions).collect::<Vec<_>>())?;
-        let mut catalog = Catalog::clone(&self.catalog);
-        created
-            .iter()
-            .for_each(|topic| catalog.insert(topic.clone()));
-        deleted.iter().for_each(|id| catalog.remove(id));
-        self.catalog = Arc::new(catalog);
-        Ok(self.catalog.clone())
-    }
-
-    /// Takes `count` producer ids that were never given away before and never will be again. Blocking.
-    pub fn take_producer_ids(&mut self, count: i64) -> io::Result<std::ops::Range<i64>> {
-        let first = self.producer_ids_below;
-        let below = first
-            .checked_add(count)
-            .ok_or_else(|| io::Error::other("producer ids are exhausted"))?;
-        self.append(&[Change::ProducerIds { below }])?;
-        self.producer_ids_below = below;
-        Ok(first..below)
-    }
-
-    fn append(&mut self, changes: &[Change]) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
-        let mut lines = Vec::new();
-        for change in changes {
-            let json = serde_json::to_vec(change)?;
-            write!(lines, "{:08x} ", crc32c::crc32c(&json))?;
-            lines.extend_from_slice(&json);
-            lines.push(b'\n');
-        }
-        let written = self
-            .file
-            .write_all_at(&lines, self.len)
-            .and_then(|()| self.file.sync_data());
-        match written {
-            Ok(()) => {
-                self.len += lines.len() as u64;
-                Ok(())
-            }
-            Err(e) => {
-                // Whole lines left behind would be replayed though they were refused.
-                self.file.set_len(self.len)?;
-                Err(e)
-            }
-        }
-    }
-}
-
-fn decode(line: &[u8]) -> Option<Change> {
-    let line = line.strip_suffix(b"\n")?;
-    let (crc, json) = line.split_at_checked(9)?;
-    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.strip_suffix(' ')?, 16).ok()?;
-    if crc32c::crc32c(json) != crc {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
 }
 
 #[cfg(test)]
@@ -351,55 +244,7 @@ mod tests {
     use super::*;
 
     fn topic(name: &str) -> Topic {
-        let mut topic = Topic::new(&name.to_owned().into(), 3, TopicConfig::default()).unwrap();
-        topic
-            .configs
-            .insert("segment.bytes".to_owned(), "1048576".to_owned());
-        topic.config.segment_bytes = 1 << 20;
-        topic
-    }
-
-    fn open(path: &Path) -> io::Result<CatalogLog> {
-        CatalogLog::open(path, TopicConfig::default())
-    }
-
-    #[test]
-    fn topics_and_producer_ids_survive_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.log");
-        let (kept, gone) = (topic("kept"), topic("gone"));
-        {
-            let mut log = open(&path).unwrap();
-            log.change_topics(&[kept.clone(), gone.clone()], &[])
-                .unwrap();
-            log.change_topics(&[], &[gone.id]).unwrap();
-            assert_eq!(log.take_producer_ids(1000).unwrap(), 0..1000);
-        }
-        let mut log = open(&path).unwrap();
-        assert_eq!(**log.catalog().by_name("kept").unwrap(), kept);
-        assert!(log.catalog().by_name("gone").is_none() && log.catalog().by_id(&gone.id).is_none());
-        assert_eq!(log.take_producer_ids(10).unwrap(), 1000..1010);
-    }
-
-    #[test]
-    fn topics_that_set_nothing_follow_the_brokers_defaults() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.log");
-        open(&path)
-            .unwrap()
-            .change_topics(&[topic("a")], &[])
-            .unwrap();
-        let defaults = TopicConfig {
-            max_message_bytes: 5,
-            segment_bytes: 6,
-            ..TopicConfig::default()
-        };
-        let log = CatalogLog::open(&path, defaults).unwrap();
-        let config = log.catalog().by_name("a").unwrap().config;
-        assert_eq!(
-            (config.max_message_bytes, config.segment_bytes),
-            (5, 1 << 20)
-        );
+        Topic::new(&name.to_owned().into(), 3, TopicConfig::default()).expect("an id")
     }
 
     #[test]
@@ -418,38 +263,6 @@ mod tests {
         catalog.remove(&dot.id);
         assert_eq!(catalog.check_free("d_e"), Ok(()));
         assert!(catalog.by_metric_name.is_empty());
-    }
-
-    #[test]
-    fn a_torn_last_line_is_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.log");
-        open(&path)
-            .unwrap()
-            .change_topics(&[topic("a"), topic("b")], &[])
-            .unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
-        let mut log = open(&path).unwrap();
-        assert!(log.catalog().by_name("a").is_some() && log.catalog().by_name("b").is_none());
-        log.change_topics(&[topic("c")], &[]).unwrap();
-        let log = open(&path).unwrap();
-        assert!(log.catalog().by_name("a").is_some() && log.catalog().by_name("c").is_some());
-    }
-
-    #[test]
-    fn damage_in_the_middle_is_said_and_not_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.log");
-        open(&path)
-            .unwrap()
-            .change_topics(&[topic("a"), topic("b"), topic("c")], &[])
-            .unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[20] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        assert!(open(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[test]

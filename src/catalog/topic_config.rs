@@ -4,9 +4,10 @@
 //! broker's defaults come to; it is made once, when a topic enters the catalog, for those who need
 //! it with every request.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use super::Values;
+use super::broker_config::BrokerConfigs;
 use crate::config::Config;
 use crate::record::batch::TimestampType;
 
@@ -82,6 +83,10 @@ pub enum ConfigType {
 #[repr(i8)]
 pub enum ConfigSource {
     Topic = 1,
+    /// Set for one broker while it runs.
+    DynamicBroker = 2,
+    /// Set for all brokers while they run.
+    DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
 }
@@ -223,16 +228,20 @@ pub enum ConfigError {
 }
 
 impl TopicConfig {
+    /// What a topic's configs come to. Those that are not taken were written by another version.
+    pub fn of(topic: &str, values: &Values, defaults: TopicConfig) -> Self {
+        let mut config = defaults;
+        for (name, value) in values {
+            if let Err(error) = config.set(name, value) {
+                tracing::warn!(topic, %error, "the topic keeps a config that this version does not take; using the default");
+            }
+        }
+        config
+    }
+
     /// Takes one config's value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
-        let row = row(name)?;
-        (row.set)(
-            self,
-            &Given {
-                name: row.name,
-                value,
-            },
-        )
+        row(name)?.take(self, value)
     }
 }
 
@@ -241,8 +250,8 @@ impl TopicConfig {
 pub fn check<'a>(
     defaults: TopicConfig,
     given: impl Iterator<Item = (&'a str, Option<&'a str>)>,
-) -> Result<(BTreeMap<String, String>, TopicConfig), ConfigError> {
-    let mut values = BTreeMap::new();
+) -> Result<(Values, TopicConfig), ConfigError> {
+    let mut values = Values::new();
     let mut nulls = Vec::new();
     for (name, value) in given {
         match value {
@@ -289,25 +298,40 @@ pub fn broker_synonyms(
 }
 
 impl Row {
+    /// The row of a broker config that stands in for topics.
+    pub fn of_broker(name: &str) -> Option<&'static Row> {
+        TABLE.iter().find(|row| row.broker_name == name)
+    }
+
     /// The value as Kafka writes it, however it was given.
     pub fn value(&self, config: &TopicConfig) -> String {
         (self.get)(config)
+    }
+
+    /// Checks a topic's value and takes it.
+    fn take(&self, config: &mut TopicConfig, value: &str) -> Result<(), ConfigError> {
+        let name = self.name;
+        (self.set)(config, &Given { name, value })
+    }
+
+    /// The same for a broker's value; errors have the broker config's name.
+    pub fn take_of_broker(&self, config: &mut TopicConfig, value: &str) -> Result<(), ConfigError> {
+        let name = self.broker_name;
+        (self.set)(config, &Given { name, value })
     }
 
     /// The values of this config of a topic that sets it to `set`, if it does.
     pub fn synonyms(
         &self,
         set: Option<String>,
-        defaults: &TopicConfig,
+        broker: &BrokerConfigs,
     ) -> impl Iterator<Item = Synonym> {
         let set = set.map(|value| Synonym {
             name: self.name,
             value,
             source: ConfigSource::Topic,
         });
-        let kafka = self.value(&TopicConfig::default());
-        let broker = broker_synonyms(self.broker_name, self.value(defaults), Some(kafka));
-        set.into_iter().chain(broker)
+        set.into_iter().chain(broker.synonyms(self))
     }
 }
 
@@ -320,13 +344,10 @@ pub struct Effective {
 }
 
 /// All configs of a topic that sets `values`, by name; what the topic sets stands as it was given.
-pub fn effective(
-    values: &BTreeMap<String, String>,
-    defaults: TopicConfig,
-) -> impl Iterator<Item = Effective> {
+pub fn effective(values: &Values, broker: &BrokerConfigs) -> impl Iterator<Item = Effective> {
     TABLE.iter().filter_map(move |row| {
         let set = values.get(row.name).cloned();
-        let in_force = row.synonyms(set, &defaults).next()?;
+        let in_force = row.synonyms(set, broker).next()?;
         Some(Effective {
             name: row.name,
             value: in_force.value,
@@ -335,7 +356,8 @@ pub fn effective(
     })
 }
 
-fn row(name: &str) -> Result<&'static Row, ConfigError> {
+/// The row of a topic config.
+pub(super) fn row(name: &str) -> Result<&'static Row, ConfigError> {
     match TABLE.iter().find(|row| row.name == name) {
         Some(row) => Ok(row),
         None if NOT_SUPPORTED.contains(&name) => Err(ConfigError::NotSupported(name.to_owned())),
@@ -574,8 +596,8 @@ mod tests {
             max_message_bytes: 5,
             ..TopicConfig::default()
         };
-        let values = BTreeMap::from([("segment.bytes".to_owned(), " 1048576".to_owned())]);
-        let all: Vec<_> = effective(&values, defaults).collect();
+        let values = Values::from([("segment.bytes".to_owned(), " 1048576".to_owned())]);
+        let all: Vec<_> = effective(&values, &BrokerConfigs::new(1, defaults)).collect();
         assert!(all.is_sorted_by(|a, b| a.name < b.name));
         let of = |name| {
             let found = all.iter().find(|e| e.name == name).expect(name);
@@ -597,7 +619,7 @@ mod tests {
         };
         let row = row("segment.bytes").expect("a row");
         let all = |set: Option<&str>, defaults| -> Vec<_> {
-            row.synonyms(set.map(str::to_owned), defaults)
+            row.synonyms(set.map(str::to_owned), &BrokerConfigs::new(1, defaults))
                 .map(|s| (s.name, s.value, s.source as i8))
                 .collect()
         };
@@ -605,10 +627,10 @@ mod tests {
         let broker = ("log.segment.bytes", "2097152".to_owned(), 4);
         let kafka = ("log.segment.bytes", "1073741824".to_owned(), 5);
         assert_eq!(
-            all(Some("1048576"), &defaults),
+            all(Some("1048576"), defaults),
             [topic, broker, kafka.clone()]
         );
-        assert_eq!(all(None, &TopicConfig::default()), [kafka]);
+        assert_eq!(all(None, TopicConfig::default()), [kafka]);
     }
 
     #[test]

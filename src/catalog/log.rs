@@ -1,0 +1,379 @@
+//! The catalog on the disk: a text file with one change a line, each line `<CRC-32C, 8 hex digits>
+//! <JSON>`, replayed at start. A torn last line was never acknowledged and is cut off.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::broker_config::BrokerConfigs;
+use super::topic_config::TopicConfig;
+use super::{Catalog, Topic, Values};
+use crate::wire::Uuid;
+
+/// A line of the catalog's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Entry {
+    TopicCreated(SavedTopic),
+    TopicDeleted {
+        id: String,
+    },
+    /// All configs that a topic sets from now on.
+    TopicConfigs {
+        id: String,
+        configs: Values,
+    },
+    /// How many partitions a topic has from now on.
+    Partitions {
+        id: String,
+        count: i32,
+    },
+    /// All configs that are set for a broker from now on, or for all brokers together.
+    BrokerConfigs {
+        broker: Option<i32>,
+        configs: Values,
+    },
+    /// Producer ids below this may have been given away.
+    ProducerIds {
+        below: i64,
+    },
+}
+
+impl Entry {
+    pub(super) fn created(topic: &Topic) -> Self {
+        Entry::TopicCreated(SavedTopic {
+            name: topic.name.to_string(),
+            id: topic.id.to_string(),
+            partitions: topic.partitions,
+            configs: topic.configs.clone(),
+        })
+    }
+
+    pub(super) fn deleted(id: &Uuid) -> Self {
+        Entry::TopicDeleted { id: id.to_string() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedTopic {
+    name: String,
+    id: String,
+    partitions: i32,
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    configs: Values,
+}
+
+impl SavedTopic {
+    pub(super) fn into_topic(self, defaults: TopicConfig) -> Topic {
+        Topic {
+            config: TopicConfig::of(&self.name, &self.configs, defaults),
+            name: self.name.into(),
+            id: id(&self.id),
+            partitions: self.partitions,
+            configs: self.configs,
+        }
+    }
+}
+
+/// A topic id as the log writes it.
+pub(super) fn id(text: &str) -> Uuid {
+    text.parse().unwrap_or(Uuid::ZERO)
+}
+
+/// The catalog's writer.
+#[derive(Debug)]
+pub struct CatalogLog {
+    file: File,
+    /// Length of what is good; a failed append is cut off before the next.
+    len: u64,
+    catalog: Arc<Catalog>,
+    producer_ids_below: i64,
+}
+
+impl CatalogLog {
+    /// Opens the log or makes an empty one, and replays it. `broker` is what this broker was started
+    /// with. Blocking.
+    pub fn open(path: &Path, broker: BrokerConfigs) -> io::Result<Self> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        let mut catalog = Catalog::new(broker, []);
+        let (mut len, mut producer_ids_below) = (0, 0);
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            match decode(line) {
+                Some(Entry::ProducerIds { below }) => producer_ids_below = below,
+                Some(entry) => catalog.apply(entry),
+                None => break,
+            }
+            len += line.len() as u64;
+        }
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        if len < bytes.len() as u64 {
+            if bytes[len as usize..]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                > 1
+            {
+                let text = format!(
+                    "{} is damaged at byte {len}, in the middle of good lines",
+                    path.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            tracing::warn!(path = %path.display(), bytes = bytes.len() as u64 - len, "cut off a torn line at the catalog's end");
+        }
+        file.set_len(len)?;
+        file.sync_all()?;
+        if let Some(dir) = path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(CatalogLog {
+            file,
+            len,
+            catalog: Arc::new(catalog),
+            producer_ids_below,
+        })
+    }
+
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Makes changes in one durable step; gives the new snapshot. Blocking.
+    pub(super) fn commit(&mut self, changes: Vec<Entry>) -> io::Result<Arc<Catalog>> {
+        self.append(&changes)?;
+        let mut catalog = Catalog::clone(&self.catalog);
+        changes.into_iter().for_each(|change| catalog.apply(change));
+        self.catalog = Arc::new(catalog);
+        Ok(self.catalog.clone())
+    }
+
+    /// Takes `count` producer ids that were never given away before and never will be again. Blocking.
+    pub fn take_producer_ids(&mut self, count: i64) -> io::Result<std::ops::Range<i64>> {
+        let first = self.producer_ids_below;
+        let below = first
+            .checked_add(count)
+            .ok_or_else(|| io::Error::other("producer ids are exhausted"))?;
+        self.append(&[Entry::ProducerIds { below }])?;
+        self.producer_ids_below = below;
+        Ok(first..below)
+    }
+
+    fn append(&mut self, changes: &[Entry]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let mut lines = Vec::new();
+        for change in changes {
+            let json = serde_json::to_vec(change)?;
+            write!(lines, "{:08x} ", crc32c::crc32c(&json))?;
+            lines.extend_from_slice(&json);
+            lines.push(b'\n');
+        }
+        let written = self
+            .file
+            .write_all_at(&lines, self.len)
+            .and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => {
+                self.len += lines.len() as u64;
+                Ok(())
+            }
+            Err(e) => {
+                // Whole lines left behind would be replayed though they were refused.
+                self.file.set_len(self.len)?;
+                Err(e)
+            }
+        }
+    }
+}
+
+fn decode(line: &[u8]) -> Option<Entry> {
+    let line = line.strip_suffix(b"\n")?;
+    let (crc, json) = line.split_at_checked(9)?;
+    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.strip_suffix(' ')?, 16).ok()?;
+    if crc32c::crc32c(json) != crc {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> Topic {
+        let mut topic = Topic::new(&name.to_owned().into(), 3, TopicConfig::default()).unwrap();
+        topic
+            .configs
+            .insert("segment.bytes".to_owned(), "1048576".to_owned());
+        topic.config.segment_bytes = 1 << 20;
+        topic
+    }
+
+    fn open(path: &Path) -> io::Result<CatalogLog> {
+        CatalogLog::open(path, BrokerConfigs::default())
+    }
+
+    fn created(topics: &[Topic]) -> Vec<Entry> {
+        topics.iter().map(Entry::created).collect()
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn topics_and_producer_ids_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        let (kept, gone) = (topic("kept"), topic("gone"));
+        {
+            let mut log = open(&path).unwrap();
+            log.commit(created(&[kept.clone(), gone.clone()])).unwrap();
+            log.commit(vec![Entry::deleted(&gone.id)]).unwrap();
+            assert_eq!(log.take_producer_ids(1000).unwrap(), 0..1000);
+        }
+        let mut log = open(&path).unwrap();
+        assert_eq!(**log.catalog().by_name("kept").unwrap(), kept);
+        assert!(log.catalog().by_name("gone").is_none() && log.catalog().by_id(&gone.id).is_none());
+        assert_eq!(log.take_producer_ids(10).unwrap(), 1000..1010);
+    }
+
+    #[test]
+    fn topics_that_set_nothing_follow_the_brokers_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        open(&path).unwrap().commit(created(&[topic("a")])).unwrap();
+        let defaults = TopicConfig {
+            max_message_bytes: 5,
+            segment_bytes: 6,
+            ..TopicConfig::default()
+        };
+        let log = CatalogLog::open(&path, BrokerConfigs::new(1, defaults)).unwrap();
+        let config = log.catalog().by_name("a").unwrap().config;
+        assert_eq!(
+            (config.max_message_bytes, config.segment_bytes),
+            (5, 1 << 20)
+        );
+    }
+
+    #[test]
+    fn changed_topics_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        let topic = topic("a");
+        let configs = values(&[("max.message.bytes", "7")]);
+        {
+            let mut log = open(&path).unwrap();
+            log.commit(created(std::slice::from_ref(&topic))).unwrap();
+            let id = topic.id.to_string();
+            let grown = Entry::Partitions {
+                id: id.clone(),
+                count: 5,
+            };
+            let configs = configs.clone();
+            let altered = Entry::TopicConfigs { id, configs };
+            let catalog = log.commit(vec![grown, altered]).unwrap();
+            assert_eq!(catalog.changes(), 3);
+        }
+        let log = open(&path).unwrap();
+        let found = log.catalog().by_name("a").unwrap();
+        assert_eq!(log.catalog().by_id(&topic.id), Some(found));
+        assert_eq!((found.partitions, &found.configs), (5, &configs));
+        let config = TopicConfig {
+            max_message_bytes: 7,
+            ..TopicConfig::default()
+        };
+        assert_eq!(found.config, config, "segment.bytes is not set any more");
+        assert_eq!(log.catalog().changes(), 3);
+    }
+
+    #[test]
+    fn broker_configs_survive_a_restart_and_reach_topics_that_set_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        let set = |broker, name, value| Entry::BrokerConfigs {
+            broker,
+            configs: values(&[(name, value)]),
+        };
+        let broker = || BrokerConfigs::new(1, TopicConfig::default());
+        {
+            let mut log = CatalogLog::open(&path, broker()).unwrap();
+            log.commit(created(&[topic("a")])).unwrap();
+            log.commit(vec![
+                set(None, "message.max.bytes", "5"),
+                set(Some(2), "message.max.bytes", "6"),
+                set(Some(1), "log.segment.bytes", "2097152"),
+            ])
+            .unwrap();
+            log.commit(created(&[topic("b")])).unwrap();
+        }
+        let log = CatalogLog::open(&path, broker()).unwrap();
+        for name in ["a", "b"] {
+            let config = log.catalog().by_name(name).unwrap().config;
+            assert_eq!(config.max_message_bytes, 5, "that of broker 2 is not ours");
+            assert_eq!(config.segment_bytes, 1 << 20, "the topic's own counts");
+        }
+        let defaults = log.catalog().broker().defaults();
+        assert_eq!(defaults.segment_bytes, 2 << 20);
+    }
+
+    #[test]
+    fn logs_of_the_first_version_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        let id = "AAECAwQFBgcICQoLDA0ODw";
+        let lines = [
+            format!(r#"{{"topic_created":{{"name":"a","id":"{id}","partitions":2}}}}"#),
+            r#"{"producer_ids":{"below":1000}}"#.to_owned(),
+        ];
+        let line = |json: &String| format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes()));
+        std::fs::write(&path, lines.iter().map(line).collect::<String>()).unwrap();
+        let mut log = open(&path).unwrap();
+        assert_eq!(log.catalog().by_name("a").unwrap().partitions, 2);
+        assert_eq!(log.catalog().by_name("a").unwrap().id.to_string(), id);
+        assert_eq!(log.take_producer_ids(1).unwrap(), 1000..1001);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        open(&path)
+            .unwrap()
+            .commit(created(&[topic("a"), topic("b")]))
+            .unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        let mut log = open(&path).unwrap();
+        assert!(log.catalog().by_name("a").is_some() && log.catalog().by_name("b").is_none());
+        log.commit(created(&[topic("c")])).unwrap();
+        let log = open(&path).unwrap();
+        assert!(log.catalog().by_name("a").is_some() && log.catalog().by_name("c").is_some());
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_said_and_not_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        open(&path)
+            .unwrap()
+            .commit(created(&[topic("a"), topic("b"), topic("c")]))
+            .unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(open(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
