@@ -7,7 +7,8 @@ use std::path::Path;
 
 use common::{Client, Gateway, batch, data_folder};
 use tidegate::wire::{
-    ErrorCode, alter_configs, create_topics, describe_configs, incremental_alter_configs,
+    ErrorCode, alter_configs, create_partitions, create_topics, describe_configs,
+    incremental_alter_configs,
 };
 
 const TOPIC: i8 = 2;
@@ -213,4 +214,58 @@ fn broker_configs_reach_topics_that_set_nothing_also_after_a_restart() {
         (Some("3000"), 3)
     );
     assert_eq!(produce(&mut client, "new", 0, 5000), too_large);
+}
+
+fn create_partitions(
+    client: &mut Client,
+    topic: &str,
+    count: i32,
+    validate_only: bool,
+) -> (ErrorCode, String) {
+    let topic = create_partitions::CreatePartitionsTopic {
+        name: topic.to_owned().into(),
+        count,
+        assignments: None,
+    };
+    let request = create_partitions::Request {
+        topics: vec![topic],
+        timeout_ms: 10_000,
+        validate_only,
+    };
+    let response: create_partitions::Response = client
+        .call(create_partitions::KEY, 3, &request)
+        .expect("an answer");
+    let text = response.results[0].error_message.clone();
+    (
+        response.results[0].error_code,
+        text.unwrap_or_default().to_string(),
+    )
+}
+
+#[test]
+fn a_topic_gets_more_partitions_and_keeps_what_it_had() {
+    let data = data_folder();
+    let mut gateway = start(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    assert_eq!(produce(&mut client, "t", 0, 10), ErrorCode::NONE);
+    assert_eq!(create_partitions(&mut client, "t", 4, true), good());
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(produce(&mut client, "t", 3, 10), unknown);
+    assert_eq!(create_partitions(&mut client, "t", 4, false), good());
+    for partition in 0..4 {
+        // Every shard knows them when the answer comes.
+        let mut other = gateway.connect();
+        assert_eq!(produce(&mut other, "t", partition, 10), ErrorCode::NONE);
+    }
+    let again = create_partitions(&mut client, "t", 4, false);
+    let text = "Topic already has 4 partition(s).";
+    assert_eq!(again, (ErrorCode::INVALID_PARTITIONS, text.to_owned()));
+    gateway.kill();
+
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    let ends: Vec<_> = (0..4).map(|p| client.latest("t", p)).collect();
+    assert_eq!(ends, [2, 1, 1, 1]);
+    assert_eq!(produce(&mut client, "t", 4, 10), unknown);
 }

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use super::{Api, Call, Handled};
+use super::{Api, Call, Handled, assignment};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::{CHANGES_MAX, Change, ChangeError, Changed, changes_of};
 use crate::catalog::topic_config::{self, Effective};
@@ -294,7 +294,7 @@ impl Rules<'_> {
                 let found = "Found multiple manual partition assignments for partition";
                 return Err(refuse(format!("{found} {partition_index}")));
             }
-            self.check_replicas(broker_ids).map_err(refuse)?;
+            assignment::check(broker_ids, self.is_broker).map_err(refuse)?;
         }
         // At most PARTITIONS_MAX by now.
         let count = partitions.len() as i32;
@@ -303,27 +303,6 @@ impl Rules<'_> {
             return Err(refuse(message.to_owned()));
         }
         Ok(count)
-    }
-
-    fn check_replicas(&self, broker_ids: &[i32]) -> Result<(), String> {
-        let includes = "The manual partition assignment includes";
-        if broker_ids.is_empty() {
-            return Err(format!("{includes} an empty replica list."));
-        }
-        // Kafka goes through them in ascending order.
-        let mut broker_ids = broker_ids.to_vec();
-        broker_ids.sort_unstable();
-        for (nth, broker_id) in broker_ids.into_iter().enumerate() {
-            if !(self.is_broker)(broker_id) {
-                return Err(format!(
-                    "{includes} broker {broker_id}, but no such broker is registered."
-                ));
-            }
-            if nth > 0 {
-                return Err(format!("{includes} the broker {broker_id} more than once."));
-            }
-        }
-        Ok(())
     }
 }
 

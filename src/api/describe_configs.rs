@@ -5,8 +5,8 @@
 //! groups have none; what is asked of them is checked and answered as Kafka does for configs that it
 //! does not know.
 
-use super::error::MALFORMED;
 use super::config_resource::ResourceType;
+use super::error::MALFORMED;
 use super::{Answer, Api, Call, Handled};
 use crate::catalog::topic_config::{self, ConfigSource, ConfigType, Row, Synonym};
 use crate::catalog::{Catalog, Topic, name};

@@ -19,7 +19,9 @@ use crate::wire::frame::{RequestHeader, encode_response};
 
 mod alter_configs;
 mod api_versions;
+mod assignment;
 mod config_resource;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod describe_cluster;
@@ -50,6 +52,7 @@ pub const REGISTRY: &[Api] = &[
     offset_for_leader_epoch::API,
     describe_configs::API,
     alter_configs::API,
+    create_partitions::API,
     incremental_alter_configs::API,
     describe_cluster::API,
 ];
