@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use shards::{CallError, ReplyTo, Service};
 
@@ -14,6 +15,7 @@ use crate::budget::Budget;
 use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
+use crate::fetch_session::{self, Limits, Sessions};
 use crate::partition::messages::{
     EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError,
     Produce, Produced,
@@ -21,6 +23,7 @@ use crate::partition::messages::{
 use crate::partition::owner::Partitions;
 use crate::record::Scratch;
 use crate::store::PartitionId;
+use crate::wire::Uuid;
 
 pub type Shard = shards::Shard<Gateway>;
 
@@ -30,6 +33,8 @@ pub enum Request {
     Fetch(Fetch),
     /// Answered like the fetch would have been; the answer to this itself is [`Reply::Done`].
     FinishFetch(FetchId),
+    /// To the shard that keeps a fetch session.
+    Session(fetch_session::Call),
     ListOffsets(Vec<OffsetQuery>),
     LeaderEpochs(Vec<PartitionId>),
     EpochEnds(Vec<EpochQuery>),
@@ -43,6 +48,7 @@ pub enum Reply {
     Done,
     Produce(Vec<Result<Produced, PartitionError>>),
     Fetch(Vec<Fetched>),
+    Session(fetch_session::Outcome),
     Offsets(Vec<Result<FoundOffset, PartitionError>>),
     LeaderEpochs(Vec<i32>),
     EpochEnds(Vec<Result<EpochEnd, PartitionError>>),
@@ -90,6 +96,7 @@ pub struct Gateway {
     scratch: RefCell<Scratch>,
     request_memory: RequestMemory,
     answer_memory: Rc<Budget>,
+    fetch_sessions: RefCell<Sessions>,
 }
 
 /// What requests that are not answered yet may take. Small ones have a part of their own, in which
@@ -121,6 +128,7 @@ impl Service for Gateway {
                 self.partitions.finish_fetch(id);
                 reply.send(Reply::Done);
             }
+            Request::Session(call) => reply.send(Reply::Session(self.session_here(call))),
             Request::ListOffsets(queries) => self.partitions.list_offsets(queries, reply),
             Request::LeaderEpochs(ids) => {
                 reply.send(Reply::LeaderEpochs(self.partitions.leader_epochs(&ids)));
@@ -155,7 +163,13 @@ impl Gateway {
         keeper: Option<Rc<CatalogKeeper>>,
     ) -> Rc<Self> {
         let config = &facts.config;
+        let sessions = Limits::of_shard(
+            config.max_incremental_fetch_session_cache_slots,
+            shard.index(),
+            shard.count(),
+        );
         Rc::new(Gateway {
+            fetch_sessions: RefCell::new(Sessions::new(sessions)),
             request_memory: RequestMemory::new(config.request_memory),
             answer_memory: Budget::new(config.answer_memory),
             // Fetch ids are unique in the process: the shard's number is in the upper bits.
@@ -223,6 +237,34 @@ impl Gateway {
 
     pub fn new_fetch_id(&self) -> FetchId {
         self.next_fetch.replace(self.next_fetch.get() + 1)
+    }
+
+    /// The fetch sessions that were opened on this shard.
+    pub fn fetch_sessions(&self) -> &RefCell<Sessions> {
+        &self.fetch_sessions
+    }
+
+    fn session_here(&self, call: fetch_session::Call) -> fetch_session::Outcome {
+        let catalog = self.catalog();
+        let name = |id: &Uuid| catalog.by_id(id).map(|topic| topic.name.clone());
+        let mut sessions = self.fetch_sessions.borrow_mut();
+        sessions.handle(call, name, Instant::now())
+    }
+
+    /// Asks the shard that keeps a fetch session; `None` if it does not answer, or no shard could have it.
+    pub async fn session(
+        &self,
+        id: i32,
+        call: fetch_session::Call,
+    ) -> Option<fetch_session::Outcome> {
+        let home = fetch_session::home(id, self.shard.count())?;
+        if home == self.shard.index() {
+            return Some(self.session_here(call));
+        }
+        match self.shard.call(home, Request::Session(call)).await {
+            Ok(Reply::Session(outcome)) => Some(outcome),
+            _ => None,
+        }
     }
 
     /// Changes the catalog; when this ends, every shard has the new one.

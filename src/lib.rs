@@ -13,6 +13,7 @@ pub mod config;
 pub mod connection;
 pub mod connections;
 pub mod dump;
+pub mod fetch_session;
 pub mod gateway;
 pub mod logging;
 pub mod partition;

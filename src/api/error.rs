@@ -2,6 +2,7 @@
 
 use crate::catalog::alter::AlterError;
 use crate::catalog::keeper::ChangeError;
+use crate::fetch_session::SessionError;
 use crate::partition::messages::PartitionError;
 use crate::partition::producers::SequenceError;
 use crate::record::ErrorKind;
@@ -19,12 +20,23 @@ impl From<PartitionError> for ErrorCode {
             PartitionError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
             PartitionError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch => ErrorCode::UNKNOWN_LEADER_EPOCH,
+            PartitionError::NotReplica => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             PartitionError::Sequence(SequenceError::StaleEpoch { .. }) => {
                 ErrorCode::INVALID_PRODUCER_EPOCH
             }
             PartitionError::Sequence(SequenceError::OutOfOrder { .. }) => {
                 ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
             }
+        }
+    }
+}
+
+impl From<SessionError> for ErrorCode {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Unknown => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+            SessionError::WrongEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
+            SessionError::OtherTopicNaming => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
         }
     }
 }

@@ -122,6 +122,8 @@ options! {
         stalled_client_timeout as "stalled_client_timeout_ms": Duration = Is("10s"), millis(100, HOUR_MS);
         /// Largest answer to one Fetch, whatever the client asks for.
         fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX), kafka "fetch.max.bytes";
+        /// Fetch sessions of consumers at a time. They may take 64 KiB each on average, which is for about 200 partitions.
+        max_incremental_fetch_session_cache_slots: usize = Is("1000"), count(0, 1_000_000), kafka "max.incremental.fetch.session.cache.slots";
     }
 
     "Logging" {

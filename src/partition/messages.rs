@@ -1,5 +1,7 @@
 //! What shards ask of the owner of partitions, and what it answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Bounds;
@@ -46,6 +48,8 @@ pub enum PartitionError {
     FencedLeaderEpoch,
     #[error("the leader epoch is newer than the current one")]
     UnknownLeaderEpoch,
+    #[error("who asks is no replica of the partition")]
+    NotReplica,
     #[error(transparent)]
     Sequence(#[from] SequenceError),
 }
@@ -54,7 +58,8 @@ pub enum PartitionError {
 pub type FetchId = u64;
 
 pub struct Fetch {
-    pub parts: Vec<FetchPart>,
+    /// Shared with who asks, who may have to ask twice.
+    pub parts: Arc<Vec<FetchPart>>,
     /// Of the whole answer; one batch may exceed it.
     pub max_bytes: usize,
     /// Wait for that much, until there is an error to tell or the fetch is ended by its id.
@@ -69,6 +74,10 @@ pub struct FetchPart {
     pub max_bytes: usize,
     /// -1: not checked (KIP-320).
     pub leader_epoch: i32,
+    /// The epoch of the record before `offset`, as the reader knows it. -1: not checked (KIP-595).
+    pub last_fetched_epoch: i32,
+    /// A broker asks that would be a replica. There are none.
+    pub from_follower: bool,
 }
 
 /// One partition's part of the answer to a fetch, in the order of the parts.
@@ -76,6 +85,10 @@ pub struct Fetched {
     pub error: Option<PartitionError>,
     pub bounds: Option<Bounds>,
     pub batches: Vec<Bytes>,
+    /// Where the reader's log and this one part: it has to go back there.
+    pub diverging: Option<EpochEnd>,
+    /// The current one. -1: not known.
+    pub leader_epoch: i32,
 }
 
 impl Fetched {

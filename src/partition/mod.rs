@@ -93,6 +93,13 @@ pub struct Bounds {
     pub last_stable_offset: i64,
 }
 
+impl Bounds {
+    /// Whether a fetch may begin at `offset`: at a record, or at the end.
+    pub fn has(&self, offset: i64) -> bool {
+        (self.log_start_offset..=self.high_watermark).contains(&offset)
+    }
+}
+
 /// What a read at some offset finds.
 pub enum Read {
     /// Nothing to be had yet: the offset is the high watermark.

@@ -16,10 +16,10 @@ use shards::ReplyTo;
 use shards::local::Notify;
 
 use super::messages::{
-    Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
+    Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
 };
-use super::read::{Cold, Lookup, Part, check_epoch};
+use super::read::{Cold, Lookup, Part, check_epoch, check_fetch};
 use super::{Appended, Partition, Read, State};
 use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
@@ -734,7 +734,7 @@ impl Inner {
     }
 
     fn watch(&mut self, id: FetchId, waiting: WaitingFetch) {
-        for part in &waiting.fetch.parts {
+        for part in waiting.fetch.parts.iter() {
             if let Ok(slot) = self.slot(part.id) {
                 slot.watchers.push(id);
             }
@@ -744,7 +744,7 @@ impl Inner {
 
     fn unwatch(&mut self, id: FetchId) -> Option<WaitingFetch> {
         let waiting = self.fetches.remove(&id)?;
-        for part in &waiting.fetch.parts {
+        for part in waiting.fetch.parts.iter() {
             if let Some(slot) = self.slots.get_mut(&part.id) {
                 slot.watchers.retain(|w| *w != id);
             }
@@ -760,15 +760,14 @@ impl Inner {
 
     fn is_satisfied_by_slots(&self, fetch: &Fetch) -> bool {
         let mut bytes = 0;
-        for part in &fetch.parts {
+        for part in fetch.parts.iter() {
             let Some(slot) = self.slots.get(&part.id) else {
                 return true;
             };
-            if check_epoch(&slot.partition, part.leader_epoch).is_err() {
+            if !matches!(check_fetch(&slot.partition, part), Ok(None)) {
                 return true;
             }
-            let bounds = slot.partition.bounds();
-            if part.offset < bounds.log_start_offset || part.offset > bounds.high_watermark {
+            if !slot.partition.bounds().has(part.offset) {
                 return true;
             }
             bytes += slot
@@ -795,40 +794,40 @@ impl Inner {
     fn read_one(&mut self, part: &FetchPart, left: usize, first: bool) -> Part {
         let slot = match self.slot(part.id) {
             Ok(slot) => slot,
-            Err(error) => return Part::failed(error, None),
+            Err(error) => return Part::failed(error, -1),
         };
         let partition = &slot.partition;
-        let bounds = partition.bounds();
-        if let Err(error) = check_epoch(partition, part.leader_epoch) {
-            return Part::failed(error, None);
+        let failed = |error| Part::failed(error, partition.leader_epoch());
+        let mut answer = Part::of(partition, Vec::new());
+        match check_fetch(partition, part) {
+            Ok(None) => {}
+            Ok(diverging) => {
+                answer.fetched.diverging = diverging;
+                return answer;
+            }
+            Err(error) => return failed(error),
         }
         let max_bytes = part.max_bytes.min(left);
-        if max_bytes == 0 && !first {
-            return Part::of(bounds, Vec::new());
+        if max_bytes == 0 && !first && partition.bounds().has(part.offset) {
+            return answer;
         }
         match partition.read(part.offset, max_bytes) {
-            Read::OutOfRange => Part::failed(PartitionError::OutOfRange, Some(bounds)),
-            Read::AtEnd => Part::of(bounds, Vec::new()),
+            Read::OutOfRange => return failed(PartitionError::OutOfRange),
+            Read::AtEnd => {}
             Read::Batches(batches) => {
-                let fits = first || batches.iter().map(Bytes::len).sum::<usize>() <= max_bytes;
-                Part::of(bounds, if fits { batches } else { Vec::new() })
-            }
-            Read::Cold(plan) => {
-                let fetched = Fetched {
-                    error: None,
-                    bounds: Some(bounds),
-                    batches: Vec::new(),
-                };
-                Part {
-                    fetched,
-                    cold: Some(Cold {
-                        plan,
-                        max_bytes,
-                        oversize: first,
-                    }),
+                if first || batches.iter().map(Bytes::len).sum::<usize>() <= max_bytes {
+                    answer.fetched.batches = batches;
                 }
             }
+            Read::Cold(plan) => {
+                answer.cold = Some(Cold {
+                    plan,
+                    max_bytes,
+                    oversize: first,
+                });
+            }
         }
+        answer
     }
 
     fn find_offset(&mut self, query: &OffsetQuery) -> Result<Lookup, PartitionError> {

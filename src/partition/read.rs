@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::messages::{Fetched, FoundOffset, PartitionError};
+use super::messages::{EpochEnd, FetchPart, Fetched, FoundOffset, PartitionError};
 use super::{Bounds, Partition};
 use crate::record::batch::Batch;
 use crate::record::{RecordError, records};
@@ -21,6 +21,31 @@ pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), Parti
     }
 }
 
+/// What a fetch has to be told before it may read, if anything: an error, or where the reader's log
+/// parts from this one (KIP-595).
+pub(super) fn check_fetch(
+    partition: &Partition,
+    part: &FetchPart,
+) -> Result<Option<EpochEnd>, PartitionError> {
+    check_epoch(partition, part.leader_epoch)?;
+    if part.from_follower {
+        // As Kafka: one that knows the epoch may become a replica yet, one that does not is told to look.
+        return Err(match part.leader_epoch {
+            ..0 => PartitionError::NotReplica,
+            _ => PartitionError::UnknownLeaderEpoch,
+        });
+    }
+    if part.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let end = partition.epoch_end(part.last_fetched_epoch);
+    if end == EpochEnd::NONE || part.offset < partition.bounds().log_start_offset {
+        return Err(PartitionError::OutOfRange);
+    }
+    let diverges = end.leader_epoch < part.last_fetched_epoch || end.end_offset < part.offset;
+    Ok(diverges.then_some(end))
+}
+
 /// One partition's answer, of which a part may still have to be read from the disk.
 pub(super) struct Part {
     pub fetched: Fetched,
@@ -35,23 +60,27 @@ pub(super) struct Cold {
 }
 
 impl Part {
-    pub(super) fn of(bounds: Bounds, batches: Vec<Bytes>) -> Self {
+    pub(super) fn of(partition: &Partition, batches: Vec<Bytes>) -> Self {
         Part {
             fetched: Fetched {
                 error: None,
-                bounds: Some(bounds),
+                bounds: Some(partition.bounds()),
                 batches,
+                diverging: None,
+                leader_epoch: partition.leader_epoch(),
             },
             cold: None,
         }
     }
 
-    pub(super) fn failed(error: PartitionError, bounds: Option<Bounds>) -> Self {
+    pub(super) fn failed(error: PartitionError, leader_epoch: i32) -> Self {
         Part {
             fetched: Fetched {
                 error: Some(error),
-                bounds,
+                bounds: None,
                 batches: Vec::new(),
+                diverging: None,
+                leader_epoch,
             },
             cold: None,
         }
