@@ -1,0 +1,448 @@
+//! What comes out of a run: as text for people, as JSON for programs.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::client::Topic;
+use crate::latency::{Latency, PERCENTILES};
+use crate::options::{Options, Scenario};
+use crate::producer;
+use crate::scenario::Consumed;
+use crate::sequence::Faults;
+use crate::usage::Usage;
+
+/// From this share of a core on, a thread may be what limits the run.
+const BUSY: f64 = 0.9;
+/// A thread that waits this share of the time for a core is late for that.
+const STARVED: f64 = 0.2;
+/// The client's own delay, as a share of what it measured, that is too much.
+const LATE: f64 = 0.25;
+
+/// A run's figures.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub scenario: Scenario,
+    pub topic: String,
+    pub partitions: usize,
+    pub brokers: usize,
+    pub load: Load,
+    pub latencies: Vec<Times>,
+    pub sending: Option<Sending>,
+    pub reading: Option<Reading>,
+    pub client: Client,
+    /// None: it was not asked for.
+    pub checked: Option<Checked>,
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    lag_p99_ns: Option<u64>,
+    #[serde(skip)]
+    description: String,
+}
+
+/// How much was done in which time.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Load {
+    pub messages: u64,
+    /// From the first message (when it was to be sent) to the end of the last one.
+    pub seconds: f64,
+    pub messages_per_second: f64,
+    /// Megabytes (1000000 bytes) of the messages' values.
+    pub megabytes_per_second: f64,
+}
+
+/// A histogram's percentiles, in nanoseconds.
+#[derive(Debug, Serialize)]
+pub struct Times {
+    pub of: &'static str,
+    pub count: u64,
+    pub mean_ns: f64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p99_9_ns: u64,
+    pub p99_99_ns: u64,
+    pub max_ns: u64,
+}
+
+/// What producers did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sending {
+    pub requests: u64,
+    pub batches: u64,
+    pub messages: u64,
+    pub retries: u64,
+}
+
+/// What consumers did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Reading {
+    pub fetches: u64,
+    pub messages: u64,
+    /// Messages that are not of this program, or not of this run.
+    pub others: u64,
+    pub retries: u64,
+}
+
+/// What the run cost this process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Client {
+    /// Cores that it kept busy, on average.
+    pub cores: f64,
+    pub busiest_thread: Usage,
+    pub threads: usize,
+}
+
+/// Whether what was read is what was sent.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub messages: u64,
+    pub faults: Faults,
+    pub first_fault: Option<String>,
+}
+
+impl From<&Consumed> for Checked {
+    fn from(consumed: &Consumed) -> Self {
+        Self {
+            messages: consumed.messages - consumed.others,
+            faults: consumed.verdict.faults,
+            first_fault: consumed.verdict.example.clone(),
+        }
+    }
+}
+
+impl Load {
+    /// Messages of one size, in the time between these.
+    pub fn new(messages: u64, size: usize, window_ns: Option<(u64, u64)>) -> Self {
+        Self::of_bytes(
+            messages,
+            messages * size as u64,
+            window_ns.unwrap_or((0, 0)),
+        )
+    }
+
+    /// As [`Load::new`], for messages of any sizes.
+    pub fn of_bytes(messages: u64, bytes: u64, (from_ns, to_ns): (u64, u64)) -> Self {
+        let seconds = to_ns.saturating_sub(from_ns) as f64 / 1e9;
+        let per_second = |amount: f64| match seconds > 0.0 {
+            true => amount / seconds,
+            false => 0.0,
+        };
+        Self {
+            messages,
+            seconds,
+            messages_per_second: per_second(messages as f64),
+            megabytes_per_second: per_second(bytes as f64 / 1e6),
+        }
+    }
+}
+
+impl Client {
+    /// `process` is the usage of all threads together.
+    pub fn new(process: Usage, busiest_thread: Usage, threads: usize) -> Self {
+        Self {
+            cores: process.cpu,
+            busiest_thread,
+            threads,
+        }
+    }
+}
+
+impl Times {
+    fn new(of: &'static str, latency: &Latency) -> Self {
+        let [p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns] =
+            PERCENTILES.map(|percent| latency.percentile_ns(percent));
+        Self {
+            of,
+            count: latency.count(),
+            mean_ns: latency.mean_ns(),
+            p50_ns,
+            p90_ns,
+            p99_ns,
+            p99_9_ns,
+            p99_99_ns,
+            max_ns: latency.max_ns(),
+        }
+    }
+
+    fn columns(&self) -> [u64; 6] {
+        [
+            self.p50_ns,
+            self.p90_ns,
+            self.p99_ns,
+            self.p99_9_ns,
+            self.p99_99_ns,
+            self.max_ns,
+        ]
+    }
+}
+
+impl Report {
+    /// A report without figures.
+    pub fn new(options: &Options, topic: &Topic) -> Self {
+        let mut brokers: Vec<i32> = topic.leaders.clone();
+        brokers.sort_unstable();
+        brokers.dedup();
+        Self {
+            scenario: options.scenario,
+            topic: topic.name.to_string(),
+            partitions: topic.leaders.len(),
+            brokers: brokers.len(),
+            load: Load::default(),
+            latencies: Vec::new(),
+            sending: None,
+            reading: None,
+            client: Client::default(),
+            checked: None,
+            warnings: Vec::new(),
+            lag_p99_ns: None,
+            description: describe(options),
+        }
+    }
+
+    /// Adds a line of times, if there are any.
+    pub fn latency(&mut self, of: &'static str, latency: &Latency) {
+        if latency.count() > 0 {
+            self.latencies.push(Times::new(of, latency));
+        }
+    }
+
+    /// Adds what producers did, and how long messages took until they were acknowledged.
+    pub fn produced(&mut self, produced: &producer::Figures, options: &Options) {
+        self.sending = Some(Sending {
+            requests: produced.requests,
+            batches: produced.batches,
+            messages: produced.sent.iter().map(|(_, messages)| messages).sum(),
+            retries: produced.retries,
+        });
+        let acknowledged = match options.acks {
+            0 => "sent",
+            _ => "ack",
+        };
+        self.latency(acknowledged, &produced.ack);
+        if options.rate.is_some() {
+            self.lag_p99_ns = Some(produced.lag.percentile_ns(99.0));
+            self.latency("schedule lag", &produced.lag);
+        }
+    }
+
+    /// Adds what consumers did.
+    pub fn consumed(&mut self, consumed: &Consumed) {
+        self.reading = Some(Reading {
+            fetches: consumed.fetches,
+            messages: consumed.messages,
+            others: consumed.others,
+            retries: consumed.retries,
+        });
+    }
+
+    /// Says where the client, and not the broker, may have been the limit.
+    pub fn warn(&mut self) {
+        let Usage { cpu, queued } = self.client.busiest_thread;
+        if cpu >= BUSY {
+            self.warnings.push(format!(
+                "a thread of the client was busy for {:.0} % of the time: the figures may show the client's limit",
+                cpu * 100.0
+            ));
+        }
+        if let Some(queued) = queued.filter(|queued| *queued >= STARVED) {
+            self.warnings.push(format!(
+                "the client's busiest thread waited for a core for {:.0} % of the time: the machine has too few",
+                queued * 100.0
+            ));
+        }
+        let measured = self.latencies.first().map_or(0, |times| times.p99_ns);
+        if let Some(lag_ns) = self.lag_p99_ns
+            && lag_ns as f64 > measured as f64 * LATE
+        {
+            self.warnings.push(format!(
+                "the client was late itself: its schedule lag is {:.0} % of the latency at p99",
+                lag_ns as f64 * 100.0 / measured.max(1) as f64
+            ));
+        }
+    }
+
+    /// What is wrong with what was read, if anything is.
+    ///
+    /// # Errors
+    /// The faults, as one line.
+    pub fn verdict(&self) -> Result<(), String> {
+        match &self.checked {
+            Some(checked) if !checked.faults.none() => Err(format!(
+                "what was read is not what was sent: {}; for example, {}",
+                checked.faults,
+                checked.first_fault.as_deref().unwrap_or("no example")
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn describe(options: &Options) -> String {
+    let acks = match options.acks {
+        -1 => "all".to_owned(),
+        acks => acks.to_string(),
+    };
+    let rate = match (options.scenario, options.rate) {
+        (Scenario::Consume, _) => String::new(),
+        (_, Some(rate)) => format!(", {rate} messages/s (latency counts from the schedule)"),
+        (_, None) => ", as fast as they are taken".to_owned(),
+    };
+    format!(
+        "messages of {} bytes, acks={acks}, compression {}{rate}",
+        options.size,
+        options.compression.name()
+    )
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.scenario {
+            Scenario::Produce => "produce",
+            Scenario::Consume => "consume",
+            Scenario::E2e => "e2e",
+        };
+        writeln!(f, "{name}: {}", self.description)?;
+        writeln!(
+            f,
+            "  topic        {}, {} partitions on {} broker{}",
+            self.topic,
+            self.partitions,
+            self.brokers,
+            if self.brokers == 1 { "" } else { "s" }
+        )?;
+        let load = &self.load;
+        writeln!(
+            f,
+            "  throughput   {:.0} messages/s, {:.2} MB/s: {} messages in {:.3} s",
+            load.messages_per_second, load.megabytes_per_second, load.messages, load.seconds
+        )?;
+        self.write_latencies(f)?;
+        self.write_work(f)?;
+        self.write_client(f)?;
+        match &self.checked {
+            None => writeln!(f, "  checked      no (--no-verify)")?,
+            Some(checked) => writeln!(
+                f,
+                "  checked      {} messages read: {}",
+                checked.messages, checked.faults
+            )?,
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning      {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.latencies.is_empty() {
+            return Ok(());
+        }
+        write!(f, "  latency, ms ")?;
+        for column in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+            write!(f, "{column:>10}")?;
+        }
+        writeln!(f)?;
+        for times in &self.latencies {
+            write!(f, "    {:<10}", times.of)?;
+            for (column, ns) in times.columns().into_iter().enumerate() {
+                // The longest name takes two characters of the first column.
+                let width = if column == 0 {
+                    10 - times.of.len().saturating_sub(10)
+                } else {
+                    10
+                };
+                write!(f, "{:>width$.3}", ns as f64 / 1e6)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+
+    fn write_work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sending) = &self.sending {
+            let per_batch = sending.messages as f64 / sending.batches.max(1) as f64;
+            writeln!(
+                f,
+                "  sent         {} messages in {} batches (of {per_batch:.1}) in {} requests, {} retries",
+                sending.messages, sending.batches, sending.requests, sending.retries
+            )?;
+        }
+        if let Some(reading) = &self.reading {
+            writeln!(
+                f,
+                "  read         {} messages in {} fetches, {} of them not of this program's run, {} retries",
+                reading.messages, reading.fetches, reading.others, reading.retries
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client = &self.client;
+        write!(
+            f,
+            "  client       {:.2} cores, {} threads; the busiest one {:.0} %",
+            client.cores,
+            client.threads,
+            client.busiest_thread.cpu * 100.0
+        )?;
+        if let Some(queued) = client.busiest_thread.queued {
+            write!(f, ", waiting for a core {:.0} %", queued * 100.0)?;
+        }
+        writeln!(f)
+    }
+}
+
+/// Where a run took place.
+#[derive(Debug, Serialize)]
+struct Environment {
+    version: &'static str,
+    kernel: String,
+    cpu: String,
+    cores: usize,
+}
+
+impl Environment {
+    fn here() -> Self {
+        let kernel = rustix::system::uname();
+        let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: format!("{} {}", part(kernel.sysname()), part(kernel.release())),
+            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// Writes the report, with what was asked for and where it ran.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_json(path: &Path, options: &Options, report: &Report) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct All<'a> {
+        options: &'a Options,
+        environment: Environment,
+        report: &'a Report,
+    }
+    let all = All {
+        options,
+        environment: Environment::here(),
+        report,
+    };
+    let mut out = BufWriter::new(File::create(path)?);
+    serde_json::to_writer_pretty(&mut out, &all)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}

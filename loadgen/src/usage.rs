@@ -1,0 +1,74 @@
+//! The CPU time of this process and its threads: was it the client that was the limit?
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+/// A measurement that goes on.
+#[derive(Debug)]
+pub struct Meter {
+    clock: ClockId,
+    began: Instant,
+    cpu: Duration,
+    queued: Option<Duration>,
+}
+
+/// Shares of the time between start and stop: 1 is a whole core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// Running.
+    pub cpu: f64,
+    /// Able to run, and waiting for a core; of a thread only, and if the kernel says it.
+    pub queued: Option<f64>,
+}
+
+impl Meter {
+    /// Measures the calling thread.
+    pub fn of_thread() -> Self {
+        Self::start(ClockId::ThreadCPUTime, queued())
+    }
+
+    /// Measures the process.
+    pub fn of_process() -> Self {
+        Self::start(ClockId::ProcessCPUTime, None)
+    }
+
+    fn start(clock: ClockId, queued: Option<Duration>) -> Self {
+        Self {
+            clock,
+            began: Instant::now(),
+            cpu: cpu(clock),
+            queued,
+        }
+    }
+
+    /// The usage since the start. For a thread, on that thread.
+    pub fn stop(&self) -> Usage {
+        let wall = self.began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let share = |used: Duration| used.as_secs_f64() / wall;
+        let queued = self.queued.and_then(|before| {
+            let now = queued()?;
+            Some(share(now.saturating_sub(before)))
+        });
+        Usage {
+            cpu: share(cpu(self.clock).saturating_sub(self.cpu)),
+            queued,
+        }
+    }
+}
+
+fn cpu(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or(0),
+        time.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
+/// Time that this thread has waited for a core. proc(5): the second field, in nanoseconds.
+fn queued() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let ns = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(ns))
+}
