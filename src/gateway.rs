@@ -17,8 +17,8 @@ use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
 use crate::fetch_session::{self, Limits, Sessions};
 use crate::partition::messages::{
-    EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery, PartitionError,
-    Produce, Produced,
+    Deletion, EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery,
+    PartitionError, Produce, Produced,
 };
 use crate::partition::owner::Partitions;
 use crate::record::Scratch;
@@ -36,6 +36,7 @@ pub enum Request {
     /// To the shard that keeps a fetch session.
     Session(fetch_session::Call),
     ListOffsets(Vec<OffsetQuery>),
+    DeleteRecords(Vec<Deletion>),
     LeaderEpochs(Vec<PartitionId>),
     EpochEnds(Vec<EpochQuery>),
     /// From shard 0: the new snapshot.
@@ -50,6 +51,8 @@ pub enum Reply {
     Fetch(Vec<Fetched>),
     Session(fetch_session::Outcome),
     Offsets(Vec<Result<FoundOffset, PartitionError>>),
+    /// Where logs start.
+    LowWatermarks(Vec<Result<i64, PartitionError>>),
     LeaderEpochs(Vec<i32>),
     EpochEnds(Vec<Result<EpochEnd, PartitionError>>),
     Changed(Changed),
@@ -130,6 +133,7 @@ impl Service for Gateway {
             }
             Request::Session(call) => reply.send(Reply::Session(self.session_here(call))),
             Request::ListOffsets(queries) => self.partitions.list_offsets(queries, reply),
+            Request::DeleteRecords(asked) => self.partitions.delete_records(&asked, reply),
             Request::LeaderEpochs(ids) => {
                 reply.send(Reply::LeaderEpochs(self.partitions.leader_epochs(&ids)));
             }

@@ -23,6 +23,7 @@ mod assignment;
 mod config_resource;
 mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -48,6 +49,7 @@ pub const REGISTRY: &[Api] = &[
     api_versions::API,
     create_topics::API,
     delete_topics::API,
+    delete_records::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
     describe_configs::API,

@@ -48,6 +48,12 @@ impl LeaderEpochs {
         }
     }
 
+    /// Forgets epochs that ended at or before `offset`, where the log starts now.
+    pub fn truncate_front(&mut self, offset: i64) {
+        let begun = self.entries.partition_point(|(_, start)| *start <= offset);
+        self.entries.drain(..begun.saturating_sub(1));
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.entries.len() as u32).to_be_bytes());
         for (epoch, offset) in &self.entries {
@@ -95,6 +101,21 @@ mod tests {
         let at = |offset| epochs.epoch_at(offset);
         assert_eq!([4, 5, 9].map(at), [None, Some(1), Some(1)]);
         assert_eq!([10, i64::MAX].map(at), [Some(4), Some(4)]);
+    }
+
+    #[test]
+    fn the_epoch_that_the_log_starts_in_is_kept() {
+        let mut epochs = LeaderEpochs::default();
+        epochs.truncate_front(3);
+        for (epoch, start) in [(0, 0), (2, 10), (3, 20)] {
+            epochs.assign(epoch, start);
+        }
+        epochs.truncate_front(9);
+        assert_eq!(epochs.entries.len(), 3);
+        epochs.truncate_front(10);
+        assert_eq!(epochs.entries, [(2, 10), (3, 20)]);
+        epochs.truncate_front(100);
+        assert_eq!(epochs.entries, [(3, 20)]);
     }
 
     #[test]

@@ -115,6 +115,19 @@ pub struct OffsetQuery {
     pub leader_epoch: i32,
 }
 
+/// Deletes records before an offset.
+#[derive(Debug, Clone, Copy)]
+pub struct Deletion {
+    pub id: PartitionId,
+    pub before: DeleteBefore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteBefore {
+    Offset(i64),
+    HighWatermark,
+}
+
 /// Where does a leader epoch end?
 #[derive(Debug, Clone, Copy)]
 pub struct EpochQuery {

@@ -15,7 +15,7 @@ use self::messages::EpochEnd;
 use self::producers::{Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
-use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekPlan};
+use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekGoal, SeekPlan};
 use crate::store::{PartitionId, Replay, StoredBatch};
 
 pub mod epochs;
@@ -85,6 +85,10 @@ pub struct Appended {
     incarnation: u32,
 }
 
+/// The offset is not in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange;
+
 /// Where reading may go: what the answer to a fetch says of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -115,6 +119,8 @@ pub enum Read {
 pub struct Partition {
     log: Log,
     log_start_offset: i64,
+    /// Where the log is to start once a checkpoint says so.
+    wanted_start: Option<i64>,
     /// All below is committed: durable as the store promises, and visible.
     high_watermark: i64,
     next_offset: i64,
@@ -132,6 +138,7 @@ impl Partition {
         Partition {
             log,
             log_start_offset: 0,
+            wanted_start: None,
             high_watermark: 0,
             next_offset: 0,
             leader_epoch: 0,
@@ -148,11 +155,13 @@ impl Partition {
         let next_offset = from.log.next_offset();
         let mut state = from.state;
         state.producers.started(now_ms);
+        state.epochs.truncate_front(from.log_start_offset);
         let last_epoch = state.epochs.latest();
         let leader_epoch = last_epoch.map_or(0, |last| if clean { last } else { last + 1 });
         Partition {
             log: from.log,
             log_start_offset: from.log_start_offset,
+            wanted_start: None,
             high_watermark: next_offset,
             next_offset,
             leader_epoch,
@@ -204,13 +213,8 @@ impl Partition {
         let next = next.or_else(|| (self.leader_epoch > epoch).then_some(current));
         next.map_or(EpochEnd::NONE, |(_, begins)| EpochEnd {
             leader_epoch: before.unwrap_or(epoch),
-            end_offset: begins.min(self.high_watermark),
+            end_offset: begins.clamp(self.log_start_offset, self.high_watermark),
         })
-    }
-
-    /// The largest timestamp of all committed records, and the base offset of the batch that has it.
-    pub fn max_timestamp(&self) -> Option<(i64, i64)> {
-        self.state.max_timestamp
     }
 
     pub fn log_mut(&mut self) -> &mut Log {
@@ -219,7 +223,38 @@ impl Partition {
 
     /// What a checkpoint keeps.
     pub fn checkpoint_parts(&mut self) -> (&mut Log, i64, &State) {
-        (&mut self.log, self.log_start_offset, &self.state)
+        let start = self.wanted_start.unwrap_or(0).max(self.log_start_offset);
+        (&mut self.log, start, &self.state)
+    }
+
+    /// Asks for the log to start at `offset`. False if it starts there, or behind it, already.
+    pub fn want_start(&mut self, offset: i64) -> Result<bool, OutOfRange> {
+        if !(0..=self.high_watermark).contains(&offset) {
+            return Err(OutOfRange);
+        }
+        let moves = offset > self.log_start_offset;
+        if moves {
+            self.wanted_start = self.wanted_start.max(Some(offset));
+        }
+        Ok(moves)
+    }
+
+    /// The checkpoint that was to say where the log starts is made, or failed.
+    pub fn settle_start(&mut self, offset: i64, durable: bool) {
+        if durable {
+            self.move_start(offset);
+        }
+        self.wanted_start.take_if(|wanted| *wanted <= offset);
+    }
+
+    fn move_start(&mut self, offset: i64) {
+        self.log_start_offset = self.log_start_offset.max(offset);
+        self.state.epochs.truncate_front(self.log_start_offset);
+    }
+
+    /// Lets go of segments that lie before the log's start. No commit may be under way.
+    pub fn drop_segments(&mut self) {
+        self.log.drop_before(self.log_start_offset);
     }
 
     /// Gives a validated batch its offsets. A producer's retry gets those it had.
@@ -339,9 +374,20 @@ impl Partition {
         }
     }
 
-    /// A search for the first record at or after `timestamp`.
-    pub fn plan_seek(&self, timestamp: i64) -> SeekPlan {
-        self.log.plan_seek(timestamp)
+    /// A search by time, for the goal that a lookup has. `None` if nothing can be found.
+    pub fn plan_seek(&self, goal: SeekGoal) -> Option<SeekPlan> {
+        let (max, offset) = self.state.max_timestamp?;
+        let first = self.log.first_offset()?;
+        match goal {
+            SeekGoal::AtOrAfter(timestamp) => {
+                (max >= timestamp).then(|| self.log.plan_seek(goal, self.log_start_offset))
+            }
+            // Records before the log's start count as long as their segment is there, as in Kafka.
+            SeekGoal::Largest if offset >= first => {
+                Some(self.log.plan_seek(SeekGoal::AtOrAfter(max), offset))
+            }
+            SeekGoal::Largest => Some(self.log.plan_seek(goal, first)),
+        }
     }
 
     /// Makes room in memory: drops the oldest batch of the tail. Gives its bytes.

@@ -4,6 +4,8 @@
 //! is under way the next one fills. A producer's answer waits for the commit that covers it; a
 //! consumer's answer waits for a high watermark to move. Neither costs a task.
 
+mod trim;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -15,16 +17,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shards::ReplyTo;
 use shards::local::Notify;
 
+use self::trim::PendingDeletion;
 use super::messages::{
-    Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, FoundOffset, OffsetQuery,
+    Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
 };
-use super::read::{Cold, Lookup, Part, check_epoch, check_fetch};
+use super::read::{Cold, Lookup, Missing, Part, check_epoch, check_fetch};
 use super::{Appended, Partition, Read, State};
 use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
 use crate::record::batch::Batch;
-use crate::store::local::{Checkpoint, CheckpointError, Commit, LocalStore, Recovered};
+use crate::store::local::{Checkpoint, CheckpointError, Commit, LocalStore, Recovered, SeekGoal};
 use crate::store::{PartitionId, StoredBatch};
 
 /// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
@@ -69,6 +72,10 @@ struct Inner {
     committing: bool,
     commits_ended: u64,
     fetches: FxHashMap<FetchId, WaitingFetch>,
+    /// Deletions that wait for the next checkpoint.
+    deletions: Vec<PendingDeletion>,
+    /// Partitions that may have segments before the start of their logs.
+    trims: Vec<PartitionId>,
     tail: TailBudget,
     checkpoint: CheckpointClock,
     open_files: usize,
@@ -108,6 +115,8 @@ struct CheckpointClock {
     running: bool,
     /// The last one could not be saved: the next waits for its time.
     failed: bool,
+    /// Answered when the one that runs ends.
+    deletions: Vec<PendingDeletion>,
 }
 
 impl Partitions {
@@ -132,6 +141,8 @@ impl Partitions {
             committing: false,
             commits_ended: 0,
             fetches: FxHashMap::default(),
+            deletions: Vec::new(),
+            trims: Vec::new(),
             tail: TailBudget::default(),
             checkpoint: CheckpointClock::default(),
             open_files: 0,
@@ -211,14 +222,14 @@ impl Partitions {
             ));
             return;
         }
-        let shard = self.shard.clone();
+        let (this, shard) = (self.clone(), self.shard.clone());
         self.shard.spawn(async move {
             // A read that panicked leaves the caller without an answer, which is an error to it.
-            if let Ok(answer) = shard
-                .blocking(move || answer.into_iter().map(Part::run).collect())
-                .await
-            {
-                reply.send(Reply::Fetch(answer));
+            let run = move || answer.into_iter().map(Part::run).collect::<Vec<_>>();
+            if let Ok(answer) = shard.blocking(run).await {
+                let inner = this.inner.borrow();
+                let answer = answer.into_iter().map(|part| inner.conclude(part));
+                reply.send(Reply::Fetch(answer.collect()));
             }
         });
     }
@@ -232,10 +243,7 @@ impl Partitions {
                 .map(|query| inner.find_offset(query))
                 .collect()
         };
-        if answers
-            .iter()
-            .all(|a| !matches!(a, Ok(Lookup::Seek { .. })))
-        {
+        if answers.iter().all(|a| !matches!(a, Ok(Lookup::Seek(_)))) {
             reply.send(Reply::Offsets(
                 answers
                     .into_iter()
@@ -325,6 +333,7 @@ impl Partitions {
     async fn commit_loop(self: &Rc<Self>) {
         let worker = self.shard.serial_worker("log");
         loop {
+            self.trim();
             self.checkpoint_if_due();
             match self.begin_commit() {
                 Some((commit, pending)) => {
@@ -343,6 +352,7 @@ impl Partitions {
             self.shard.spawn(async move {
                 this.run_checkpoint(plan).await;
                 this.settled.notify_waiters();
+                this.work.notify_waiters();
             });
         }
     }
@@ -397,8 +407,10 @@ impl Partitions {
         let run = move || (plan.run(), plan);
         let done = self.shard.blocking(run).await;
         self.inner.borrow_mut().checkpoint.running = false;
+        self.end_deletions(matches!(done, Ok((Ok(()), _))));
         match done {
             Ok((Ok(()), plan)) => {
+                self.remove_unneeded();
                 let tidy = self.inner.borrow_mut().store.checkpointed(&plan);
                 let _ = self.shard.blocking(tidy).await;
                 true
@@ -585,6 +597,11 @@ impl Inner {
         {
             self.append(request, reply);
         }
+        self.take_satisfied(woken)
+    }
+
+    /// Takes out those of the fetches that need not wait any more.
+    fn take_satisfied(&mut self, mut woken: Vec<FetchId>) -> Vec<WaitingFetch> {
         woken.sort_unstable();
         woken.dedup();
         let satisfied = |id: &FetchId| {
@@ -674,9 +691,12 @@ impl Inner {
     }
 
     fn begin_checkpoint_if_due(&mut self) -> Option<Checkpoint> {
+        if self.broken {
+            self.refuse_deletions();
+        }
         let clock = &self.checkpoint;
         let grown = clock.bytes >= CHECKPOINT_BYTES || self.store.wants_checkpoint();
-        let due = clock.due || (grown && !clock.failed);
+        let due = clock.due || (grown && !clock.failed) || !self.deletions.is_empty();
         due.then(|| self.begin_checkpoint()).flatten()
     }
 
@@ -691,6 +711,7 @@ impl Inner {
         }
         self.checkpoint = CheckpointClock {
             running: true,
+            deletions: std::mem::take(&mut self.deletions),
             ..CheckpointClock::default()
         };
         let parts = self
@@ -822,12 +843,36 @@ impl Inner {
             Read::Cold(plan) => {
                 answer.cold = Some(Cold {
                     plan,
+                    of: Missing {
+                        id: part.id,
+                        offset: part.offset,
+                    },
                     max_bytes,
                     oversize: first,
                 });
             }
         }
         answer
+    }
+
+    /// Says why a file was not there to be read: its records may have been deleted on the way.
+    fn conclude(&self, part: Part) -> Fetched {
+        let mut fetched = part.fetched;
+        let Some(Missing { id, offset }) = part.missing else {
+            return fetched;
+        };
+        let error = match self.slots.get(&id) {
+            None => PartitionError::Unknown,
+            Some(slot) if offset < slot.partition.bounds().log_start_offset => {
+                PartitionError::OutOfRange
+            }
+            Some(_) => {
+                tracing::error!(partition = %id, offset, "the segment to be read is missing");
+                PartitionError::Storage
+            }
+        };
+        fetched.error = Some(error);
+        fetched
     }
 
     fn find_offset(&mut self, query: &OffsetQuery) -> Result<Lookup, PartitionError> {
@@ -844,23 +889,11 @@ impl Inner {
         Ok(match query.spec {
             OffsetSpec::Earliest => at(bounds.log_start_offset),
             OffsetSpec::Latest => at(bounds.high_watermark),
-            OffsetSpec::MaxTimestamp => match partition.max_timestamp() {
-                None => Lookup::Found(FoundOffset::NONE),
-                Some((timestamp, _)) => Lookup::Seek {
-                    plan: partition.plan_seek(timestamp),
-                    timestamp,
-                    bounds,
-                },
-            },
             OffsetSpec::Tiered => Lookup::Found(FoundOffset::NONE),
-            OffsetSpec::AtOrAfter(timestamp) => match partition.max_timestamp() {
-                Some((max, _)) if max >= timestamp => Lookup::Seek {
-                    plan: partition.plan_seek(timestamp),
-                    timestamp,
-                    bounds,
-                },
-                _ => Lookup::Found(FoundOffset::NONE),
-            },
+            OffsetSpec::MaxTimestamp => Lookup::seek(partition, SeekGoal::Largest),
+            OffsetSpec::AtOrAfter(timestamp) => {
+                Lookup::seek(partition, SeekGoal::AtOrAfter(timestamp))
+            }
         })
     }
 }

@@ -1,12 +1,16 @@
 //! Reading for a fetch and looking offsets up: decided on the shard, done off it where it takes the disk.
 
+use std::io;
+use std::ops::Range;
+
 use bytes::Bytes;
 
+use super::Partition;
 use super::messages::{EpochEnd, FetchPart, Fetched, FoundOffset, PartitionError};
-use super::{Bounds, Partition};
 use crate::record::batch::Batch;
 use crate::record::{RecordError, records};
-use crate::store::local::{ReadPlan, SeekPlan};
+use crate::store::PartitionId;
+use crate::store::local::{ReadPlan, SeekGoal, SeekPlan};
 
 /// A stored batch was checked against a limit when it came; this only bounds damage.
 const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
@@ -50,10 +54,20 @@ pub(super) fn check_fetch(
 pub(super) struct Part {
     pub fetched: Fetched,
     pub cold: Option<Cold>,
+    /// The file to be read is not there. Whether it was removed as it should, the owner knows.
+    pub missing: Option<Missing>,
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missing {
+    pub id: PartitionId,
+    pub offset: i64,
 }
 
 pub(super) struct Cold {
     pub plan: ReadPlan,
+    pub of: Missing,
     pub max_bytes: usize,
     /// A batch larger than `max_bytes` may be given.
     pub oversize: bool,
@@ -70,6 +84,7 @@ impl Part {
                 leader_epoch: partition.leader_epoch(),
             },
             cold: None,
+            missing: None,
         }
     }
 
@@ -83,6 +98,7 @@ impl Part {
                 leader_epoch,
             },
             cold: None,
+            missing: None,
         }
     }
 
@@ -93,74 +109,83 @@ impl Part {
     }
 
     /// Reads what is on the disk. Blocking.
-    pub(super) fn run(self) -> Fetched {
-        let mut fetched = self.fetched;
-        let Some(cold) = self.cold else {
-            return fetched;
+    pub(super) fn run(mut self) -> Self {
+        let Some(cold) = self.cold.take() else {
+            return self;
         };
         match cold.plan.run() {
             Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
-                fetched.batches = vec![bytes]
+                self.fetched.batches = vec![bytes]
             }
             Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missing = Some(cold.of),
             Err(error) => {
                 tracing::error!(%error, "cannot read records from a segment");
-                fetched.error = Some(PartitionError::Storage);
+                self.fetched.error = Some(PartitionError::Storage);
             }
         }
-        fetched
+        self
     }
 }
 
 pub(super) enum Lookup {
     Found(FoundOffset),
-    Seek {
-        plan: SeekPlan,
-        timestamp: i64,
-        bounds: Bounds,
-    },
+    Seek(Seek),
+}
+
+/// A search by time, and the offsets among which a record counts.
+pub(super) struct Seek {
+    plan: SeekPlan,
+    within: Range<i64>,
 }
 
 impl Lookup {
+    pub(super) fn seek(partition: &Partition, goal: SeekGoal) -> Self {
+        let bounds = partition.bounds();
+        let from = match goal {
+            SeekGoal::AtOrAfter(_) => bounds.log_start_offset,
+            SeekGoal::Largest => 0,
+        };
+        let within = from..bounds.high_watermark;
+        match partition.plan_seek(goal) {
+            Some(plan) => Lookup::Seek(Seek { plan, within }),
+            None => Lookup::Found(FoundOffset::NONE),
+        }
+    }
+
     /// Looks into the segments if need be. Blocking then.
     pub(super) fn run(self) -> Result<FoundOffset, PartitionError> {
-        let (plan, timestamp, bounds) = match self {
+        let Seek { plan, within } = match self {
             Lookup::Found(found) => return Ok(found),
-            Lookup::Seek {
-                plan,
-                timestamp,
-                bounds,
-            } => (plan, timestamp, bounds),
+            Lookup::Seek(seek) => seek,
         };
-        let batch = plan.run().map_err(|error| {
+        let first = |batch, timestamp| {
+            first_at_or_after(&batch, timestamp, &within)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        };
+        let found = plan.run(first).map_err(|error| {
             tracing::error!(%error, "cannot search a segment by time");
             PartitionError::Storage
         })?;
-        let Some(batch) = batch else {
-            return Ok(FoundOffset::NONE);
-        };
-        let batch = Batch::parse(&batch).map_err(|_| PartitionError::Storage)?;
-        let found = first_at_or_after(&batch, timestamp).map_err(|error| {
-            tracing::error!(%error, "cannot read a batch found by time");
-            PartitionError::Storage
-        })?;
-        Ok(match found {
-            Some((offset, timestamp)) if offset < bounds.high_watermark => FoundOffset {
-                offset,
-                timestamp,
-                leader_epoch: batch.header().partition_leader_epoch(),
-            },
-            _ => FoundOffset::NONE,
-        })
+        Ok(found.unwrap_or(FoundOffset::NONE))
     }
 }
 
-/// The first record of a batch at or after a time: its offset and its timestamp.
-fn first_at_or_after(batch: &Batch, timestamp: i64) -> Result<Option<(i64, i64)>, RecordError> {
-    for record in records(batch, SEEK_INFLATED_BYTES_MAX)? {
+/// The first record of a batch at or after a time.
+fn first_at_or_after(
+    batch: &Bytes,
+    timestamp: i64,
+    within: &Range<i64>,
+) -> Result<Option<FoundOffset>, RecordError> {
+    let batch = Batch::parse(batch)?;
+    for record in records(&batch, SEEK_INFLATED_BYTES_MAX)? {
         let record = record?;
-        if record.timestamp >= timestamp {
-            return Ok(Some((record.offset, record.timestamp)));
+        if record.timestamp >= timestamp && within.contains(&record.offset) {
+            return Ok(Some(FoundOffset {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                leader_epoch: batch.header().partition_leader_epoch(),
+            }));
         }
     }
     Ok(None)

@@ -12,7 +12,7 @@ use tidegate::record::{Builder, split_first};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
 use tidegate::wire::{
-    create_topics, delete_topics, fetch, init_producer_id, list_offsets, produce,
+    create_topics, delete_records, delete_topics, fetch, init_producer_id, list_offsets, produce,
 };
 
 /// Longer than anything here may take; a test that hangs fails instead.
@@ -196,10 +196,25 @@ impl Client {
 
     /// Creates a topic and gives its id.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Uuid {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// The same, of a topic that sets configs.
+    pub fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Uuid {
+        let config = |(name, value): &(&str, &str)| create_topics::CreatableTopicConfig {
+            name: (*name).to_owned().into(),
+            value: Some((*value).to_owned().into()),
+        };
         let topic = create_topics::CreatableTopic {
             name: name.to_owned().into(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..Default::default()
         };
         let request = create_topics::Request {
@@ -263,10 +278,20 @@ impl Client {
 
     /// The high watermark.
     pub fn latest(&mut self, topic: &str, partition: i32) -> i64 {
+        self.offset_at(topic, partition, -1)
+    }
+
+    /// Where the log starts.
+    pub fn earliest(&mut self, topic: &str, partition: i32) -> i64 {
+        self.offset_at(topic, partition, -2)
+    }
+
+    /// What ListOffsets says of a timestamp.
+    pub fn offset_at(&mut self, topic: &str, partition: i32, timestamp: i64) -> i64 {
         let partition = list_offsets::ListOffsetsPartition {
             partition_index: partition,
             current_leader_epoch: -1,
-            timestamp: -1,
+            timestamp,
         };
         let topic = list_offsets::ListOffsetsTopic {
             name: topic.to_owned().into(),
@@ -278,17 +303,38 @@ impl Client {
             ..Default::default()
         };
         let response: list_offsets::Response = self
-            .call(list_offsets::KEY, 6, &request)
+            .call(list_offsets::KEY, 7, &request)
             .expect("an answer");
         let partition = &response.topics[0].partitions[0];
         assert_eq!(partition.error_code, ErrorCode::NONE);
         partition.offset
     }
 
+    /// Deletes the records before `offset`; the error, and where the log starts then.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, offset: i64) -> (ErrorCode, i64) {
+        let partition = delete_records::DeleteRecordsPartition {
+            partition_index: partition,
+            offset,
+        };
+        let topic = delete_records::DeleteRecordsTopic {
+            name: topic.to_owned().into(),
+            partitions: vec![partition],
+        };
+        let request = delete_records::Request {
+            topics: vec![topic],
+            timeout_ms: 10_000,
+        };
+        let response: delete_records::Response = self
+            .call(delete_records::KEY, 2, &request)
+            .expect("an answer");
+        let partition = &response.topics[0].partitions[0];
+        (partition.error_code, partition.low_watermark)
+    }
+
     /// All records of a partition from its beginning: offset and value.
     pub fn drain(&mut self, topic: &str, partition: i32) -> Vec<(i64, Bytes)> {
         let end = self.latest(topic, partition);
-        let (mut next, mut all) = (0, Vec::new());
+        let (mut next, mut all) = (self.earliest(topic, partition), Vec::new());
         while next < end {
             let response = self
                 .fetch(&fetch_request(topic, &[(partition, next)], 1000, 1))

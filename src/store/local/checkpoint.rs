@@ -9,7 +9,8 @@
 //! ```
 //! Each start writes one file with all partitions, of a new generation, and then removes the older
 //! ones; the shards' own files, each replaced whole, are of the generation after that. A partition may
-//! stand in several: the one that is further on holds, for none goes beyond what is synced.
+//! stand in several: the one that is further on holds, for none goes beyond what is synced. Of two that
+//! are equally far the younger one holds: the start of the log may have moved.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +33,8 @@ pub(super) struct Entry<R> {
     pub log_start_offset: i64,
     pub point: LogPoint,
     pub state: R,
+    /// Of the file that it was in.
+    pub generation: u64,
 }
 
 /// Collects the partitions of a checkpoint.
@@ -117,9 +120,14 @@ pub(super) fn read_all<R: Replay>(dir: &Path) -> io::Result<Checkpoints<R>> {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
+        let age = |e: &Entry<R>| (e.point.next_offset, e.generation);
         for entry in entries {
+            let entry = Entry {
+                generation,
+                ..entry
+            };
             let known = all.entries.get(&entry.id);
-            if known.is_none_or(|k| k.point.next_offset <= entry.point.next_offset) {
+            if known.is_none_or(|known| age(known) <= age(&entry)) {
                 all.entries.insert(entry.id, entry);
             }
         }
@@ -168,5 +176,6 @@ fn decode_entry<R: Replay>(body: &mut &[u8]) -> Option<Entry<R>> {
         log_start_offset,
         point,
         state,
+        generation: 0,
     })
 }

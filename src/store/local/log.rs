@@ -45,6 +45,12 @@ pub struct Log {
     unsynced_from: Option<i64>,
     /// A file was made whose name no checkpoint has synced.
     unsynced_names: bool,
+    /// Segments that are no part of the log any more and whose files are still there, ascending.
+    dropped: Vec<i64>,
+    /// A start after a crash needs segments from this one on, as the last checkpoint stands there.
+    needed_from: i64,
+    /// The same, once the checkpoint that is being made is on the disk.
+    needed_next: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +118,9 @@ impl Log {
             stale: Vec::new(),
             unsynced_from,
             unsynced_names: unsynced_from.is_some(),
+            dropped: Vec::new(),
+            needed_from: at.segment_base,
+            needed_next: at.segment_base,
         }
     }
 
@@ -135,6 +144,18 @@ impl Log {
 
     pub fn close_file(&mut self) {
         self.file = None;
+    }
+
+    /// Where the log stands, for a checkpoint.
+    pub(super) fn plan_checkpoint(&mut self) -> LogPoint {
+        let point = self.point();
+        self.needed_next = point.segment_base;
+        point
+    }
+
+    /// The checkpoint planned last is on the disk.
+    pub fn checkpointed(&mut self) {
+        self.needed_from = self.needed_next;
     }
 
     pub(super) fn point(&self) -> LogPoint {
@@ -278,6 +299,30 @@ impl Log {
         self.torn = true;
     }
 
+    /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
+    /// way.
+    pub fn drop_before(&mut self, offset: i64) {
+        let ended = |pair: &&[Segment]| pair[1].base_offset <= offset;
+        let count = self.segments.windows(2).take_while(ended).count();
+        let gone = self.segments.drain(..count);
+        self.dropped.extend(gone.map(|s| s.base_offset));
+    }
+
+    /// Plans to remove the files of segments that were let go of, as far as no start needs them.
+    pub fn plan_removal(&mut self) -> Option<Removal> {
+        let free = self.dropped.partition_point(|b| *b < self.needed_from);
+        let bases: Vec<_> = self.dropped.drain(..free).collect();
+        (!bases.is_empty()).then(|| Removal {
+            dir: self.dir.clone(),
+            bases,
+        })
+    }
+
+    /// True while files of segments that were let go of wait for a checkpoint.
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
     /// Plans to read whole batches from the one that holds `offset` on: at least one, and no more than
     /// fit into `max_bytes` after it. `None` if no segment has that offset.
     pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
@@ -292,12 +337,19 @@ impl Log {
         })
     }
 
-    /// Plans to find the first batch with a record at or after `timestamp`.
-    pub fn plan_seek(&self, timestamp: i64) -> SeekPlan {
+    /// Plans to find a batch by time among those that end at or after `from`.
+    pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
         SeekPlan {
             sources: (0..self.segments.len()).map(|at| self.source(at)).collect(),
-            timestamp,
+            active_max_timestamp: self.max_timestamp,
+            goal,
+            from,
         }
+    }
+
+    /// Offset that the first segment begins at, if there is one.
+    pub fn first_offset(&self) -> Option<i64> {
+        self.segments.first().map(|s| s.base_offset)
     }
 
     fn source(&self, at: usize) -> Source {
@@ -559,41 +611,112 @@ fn whole_batches(chunk: &[u8], max_bytes: usize) -> io::Result<Walk> {
     }
 }
 
+/// What is looked for by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekGoal {
+    /// The first record at or after this time.
+    AtOrAfter(i64),
+    /// The record with the largest timestamp.
+    Largest,
+}
+
 /// A search by time.
 pub struct SeekPlan {
     sources: Vec<Source>,
-    timestamp: i64,
+    /// Of the last segment.
+    active_max_timestamp: i64,
+    goal: SeekGoal,
+    from: i64,
 }
 
 impl SeekPlan {
-    /// The first batch whose largest timestamp is at least the one asked for. Blocking.
-    pub fn run(self) -> io::Result<Option<Bytes>> {
+    /// Hands batches whose largest timestamp is at least the one looked for to `accept`, together with
+    /// that time, until it finds something. Segments that are removed meanwhile have nothing. Blocking.
+    pub fn run<T>(
+        mut self,
+        mut accept: impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        let timestamp = match self.goal {
+            SeekGoal::AtOrAfter(timestamp) => timestamp,
+            SeekGoal::Largest => self.largest_timestamp()?,
+        };
+        let mut accept = |batch| accept(batch, timestamp);
         let last = self.sources.len().saturating_sub(1);
-        for (number, mut source) in self.sources.into_iter().enumerate() {
-            let (file, index) = source.open()?;
-            if number < last
-                && index
-                    .max_timestamp()?
-                    .is_none_or(|max| max < self.timestamp)
-            {
+        for (number, source) in self.sources.iter_mut().enumerate() {
+            let opened = source.open().map(Some).or_else(none_if_missing)?;
+            let Some((file, index)) = opened else {
+                continue;
+            };
+            let ended = |max: Option<i64>| max.is_none_or(|max| max < timestamp);
+            if number < last && ended(index.max_timestamp()?) {
                 continue;
             }
-            let position = index.position_of_timestamp(self.timestamp)?;
-            let mut scanner = Scanner::new(&file, position);
+            let mut scanner = Scanner::new(&file, index.position_of_timestamp(timestamp)?);
             while scanner.position() < source.end {
                 match scanner.next_batch()? {
-                    Some(Ok(found)) if found.header.max_timestamp() >= self.timestamp => {
-                        return Ok(Some(Bytes::copy_from_slice(found.bytes)));
-                    }
-                    Some(Ok(_)) => {}
+                    None => break,
                     Some(Err(damage)) => {
                         return Err(io::Error::new(io::ErrorKind::InvalidData, damage));
                     }
-                    None => break,
+                    Some(Ok(batch)) => {
+                        let matches = batch.header.max_timestamp() >= timestamp
+                            && batch.header.last_offset() >= self.from;
+                        if matches && let Some(found) = accept(Bytes::copy_from_slice(batch.bytes))?
+                        {
+                            return Ok(Some(found));
+                        }
+                    }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Of all segments.
+    fn largest_timestamp(&self) -> io::Result<i64> {
+        let mut largest = self.active_max_timestamp;
+        let sealed = self.sources.len().saturating_sub(1);
+        for source in &self.sources[..sealed] {
+            let index = IndexReader::sealed(&source.dir, source.base_offset);
+            let index = index.map(Some).or_else(none_if_missing)?;
+            let max = index.map(|index| index.max_timestamp()).transpose()?;
+            largest = largest.max(max.flatten().unwrap_or(i64::MIN));
+        }
+        Ok(largest)
+    }
+}
+
+fn none_if_missing<T>(error: io::Error) -> io::Result<Option<T>> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// Segments whose files are to go: renamed at once, and removed when nobody reads them any more.
+pub struct Removal {
+    dir: PathBuf,
+    bases: Vec<i64>,
+}
+
+impl Removal {
+    /// Blocking. What could not be renamed is found, and removed, by the next start.
+    pub fn retire(&self) {
+        // The oldest first: what is left after a crash has no gap.
+        let retire = |base: &i64| segment::retire(&self.dir, *base);
+        self.warn(self.bases.iter().try_for_each(retire));
+    }
+
+    /// Blocking.
+    pub fn remove(&self) {
+        let remove = |base: &i64| segment::remove_retired(&self.dir, *base);
+        self.warn(self.bases.iter().try_for_each(remove));
+    }
+
+    fn warn(&self, done: io::Result<()>) {
+        if let Err(error) = done {
+            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove old segments; the next start will try again");
+        }
     }
 }
 

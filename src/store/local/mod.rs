@@ -6,7 +6,7 @@
 //!   meta.json                    format version, cluster id
 //!   clean                        there after a stop that left nothing to repair
 //!   catalog.log                  topics (see `crate::catalog`)
-//!   topics/<topic id>/<partition>/<base offset>.log, .index
+//!   topics/<topic id>/<partition>/<base offset>.log, .index; with .deleted behind it when it is to go
 //!   journal/, checkpoint/        per shard; the next start takes them over, whatever its number of shards
 //! ```
 //! What is acknowledged as durable is in the journal, synced (`flush = durable`); what is acknowledged
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::journal::{Journal, Slot};
 use self::log::SyncPlan;
-pub use self::log::{AppendPlan, Log, ReadPlan, SeekPlan};
+pub use self::log::{AppendPlan, Log, ReadPlan, Removal, SeekGoal, SeekPlan};
 pub use self::recovery::{Recovered, Report};
 use super::{PartitionId, Replay};
 use crate::wire::Uuid;
@@ -298,7 +298,7 @@ impl LocalStore {
         let mut writer = checkpoint::Writer::new();
         for (log, log_start_offset, state) in partitions {
             syncs.extend(log.plan_sync());
-            writer.add(log.id(), log_start_offset, log.point(), state);
+            writer.add(log.id(), log_start_offset, log.plan_checkpoint(), state);
         }
         Checkpoint {
             topics: self.topics.clone(),

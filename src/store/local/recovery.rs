@@ -168,14 +168,21 @@ impl<R: Replay> Work<R> {
         segment_bytes: u64,
     ) -> io::Result<(Recovered<R>, Report)> {
         let dir = partition_dir(topics, self.id);
-        let mut entry = self.entry.unwrap_or_else(|| Entry {
-            id: self.id,
-            log_start_offset: 0,
-            point: LogPoint::empty(0),
-            state: R::default(),
+        let bases = segment::list(&dir)?;
+        let mut entry = self.entry.unwrap_or_else(|| {
+            // Without a checkpoint the log begins with the first that is known of it.
+            let journaled = self.journal.first().map(|found| found.base_offset);
+            let first = bases.iter().copied().chain(journaled).min().unwrap_or(0);
+            Entry {
+                id: self.id,
+                log_start_offset: first,
+                point: LogPoint::empty(first),
+                state: R::default(),
+                generation: 0,
+            }
         });
         entry.state.roll_back(entry.point.next_offset);
-        let bases = segment::list(&dir)?;
+        let log_start_offset = settle_start(&mut entry, &bases);
         let mut rebuild = Rebuild {
             id: self.id,
             dir,
@@ -201,6 +208,7 @@ impl<R: Replay> Work<R> {
             let later = bases.into_iter().filter(|b| *b >= last).collect();
             rebuild.run(later, without_refused(self.journal))?;
         }
+        rebuild.remove_before(log_start_offset)?;
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
         let log = Log::resume(
             self.id,
@@ -213,11 +221,30 @@ impl<R: Replay> Work<R> {
         let recovered = Recovered {
             id: self.id,
             log,
-            log_start_offset: entry.log_start_offset,
+            log_start_offset,
             state: rebuild.state,
         };
         Ok((recovered, rebuild.report))
     }
+}
+
+/// Where the log starts: as the checkpoint says, or behind what was removed since. `bases` are the
+/// segments that are there; the checkpoint's point moves to where they can be gone on with. What came
+/// after the checkpoint says nothing: a power loss may have taken any of it.
+fn settle_start<R>(entry: &mut Entry<R>, bases: &[i64]) -> i64 {
+    let point = &mut entry.point;
+    if point.position > 0 && !bases.contains(&point.segment_base) {
+        if entry.log_start_offset < point.next_offset {
+            tracing::error!(partition = %entry.id, segment = point.segment_base, offset = point.next_offset,
+                "the last segment of the log is missing, and its records with it; going on behind them");
+        }
+        *point = LogPoint::empty(point.next_offset);
+    }
+    let known = |base: &&i64| **base < point.next_offset;
+    let first = bases.iter().find(known).copied();
+    entry
+        .log_start_offset
+        .max(first.unwrap_or(point.next_offset))
 }
 
 /// Of two entries for the same offsets the later was acknowledged and the earlier refused.
@@ -404,6 +431,20 @@ impl<R: Replay> Rebuild<R> {
             tracing::warn!(partition = %self.id, segment = self.point.segment_base, offset = self.point.next_offset,
                 bytes = len - end, "cut off what was torn or never acknowledged at the end of the log");
             file.set_len(end)?;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that end at or before `offset`: the log starts behind them.
+    fn remove_before(&mut self, offset: i64) -> io::Result<()> {
+        let bases = self.sealed.iter().map(|(base, _)| *base);
+        let ends = bases.skip(1).chain([self.point.segment_base]);
+        let gone = ends
+            .take(self.sealed.len())
+            .take_while(|end| *end <= offset)
+            .count();
+        for (base, _) in self.sealed.drain(..gone) {
+            segment::remove(&self.dir, base)?;
         }
         Ok(())
     }

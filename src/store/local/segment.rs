@@ -25,6 +25,9 @@ const VERSION: u32 = 1;
 const SCAN_CHUNK: usize = 1 << 20;
 /// A batch that claims more is damage: no produce request may carry that much.
 const BATCH_BYTES_MAX: usize = 1 << 30;
+/// Extension of files that are no part of the log any more and are removed after a while, as readers
+/// may still be on their way to them.
+const RETIRED: &str = "deleted";
 
 /// What a segment file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,10 +94,31 @@ pub(super) fn index_path(dir: &Path, base_offset: i64) -> PathBuf {
     dir.join(format!("{base_offset:020}.index"))
 }
 
+/// A segment's files. The log comes first: without it, its index is nothing.
+fn paths(dir: &Path, base_offset: i64) -> [PathBuf; 2] {
+    [log_path(dir, base_offset), index_path(dir, base_offset)]
+}
+
+/// What a file of a segment is called that is to go.
+fn retired_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(RETIRED);
+    name.into()
+}
+
 /// Removes a segment and its index. One that is not there is fine.
 pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
-    for path in [log_path(dir, base_offset), index_path(dir, base_offset)] {
-        match std::fs::remove_file(path) {
+    paths(dir, base_offset)
+        .iter()
+        .try_for_each(|path| remove_if_there(path))
+}
+
+/// Renames a segment and its index, so that no start takes them for a part of the log. One that is not
+/// there is fine.
+pub(super) fn retire(dir: &Path, base_offset: i64) -> io::Result<()> {
+    for path in paths(dir, base_offset) {
+        match std::fs::rename(&path, retired_path(&path)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
@@ -102,7 +126,21 @@ pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
     Ok(())
 }
 
-/// Base offsets of the segments in a partition's folder, ascending. A folder that is not there has none.
+/// Removes a segment and its index that were retired.
+pub(super) fn remove_retired(dir: &Path, base_offset: i64) -> io::Result<()> {
+    let retired = paths(dir, base_offset).map(|path| retired_path(&path));
+    retired.iter().try_for_each(|path| remove_if_there(path))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Base offsets of the segments in a partition's folder, ascending; removes retired ones. A folder that
+/// is not there has none.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -111,8 +149,13 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
     };
     let mut bases = Vec::new();
     for entry in entries {
-        let name = entry?.file_name();
-        let base = name.to_str().and_then(|n| n.strip_suffix(".log"));
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == RETIRED) {
+            remove_if_there(&path)?;
+            continue;
+        }
+        let name = path.file_name().and_then(|n| n.to_str());
+        let base = name.and_then(|n| n.strip_suffix(".log"));
         if let Some(base) = base.and_then(|n| n.parse().ok()) {
             bases.push(base);
         }
