@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::config::{self, Config, Form, Given, Host, OPTIONS, Origin, Resolved, UsageError};
-use crate::{dump, logging};
+use crate::{dump, logging, metrics};
 
 /// Names the TOML file. It is no option of the table, as the file cannot name itself.
 const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
@@ -154,6 +154,7 @@ pub fn parse(
         Some(("config", matches)) => Ok(Command::Print(
             resolve(matches, env, host, read_file)?.to_toml(),
         )),
+        Some(("metrics", _)) => Ok(Command::Print(metrics::table::reference())),
         Some(("dump", matches)) => {
             let file = matches
                 .get_one::<OsString>("file")
@@ -236,6 +237,9 @@ fn command() -> clap::Command {
             with_options(clap::Command::new("config"))
                 .about("Print what is in force, and where each value came from, as TOML")
                 .arg(markdown),
+        )
+        .subcommand(
+            clap::Command::new("metrics").about("Print the reference of all metrics as Markdown"),
         )
         .subcommand(
             clap::Command::new("dump")

@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use shards::local::{Latch, Notify};
+use shards::log_limited;
 use shards::net::Stream;
 
-use crate::api::{self, Answer, Client};
+use crate::api::{self, Answer, Client, Taken};
 use crate::budget::{Budget, Share};
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::metrics::{Closed, ShardMetrics};
 
 /// Free room that a read is given at least.
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -66,6 +68,8 @@ pub struct Connection {
     /// An answer left the queue, or the writer ended.
     drained: Notify,
     closed: Latch,
+    /// The first reason that there was to end it.
+    ended: Cell<Option<Closed>>,
     last_active: Cell<Instant>,
     /// Since when the client has let a frame arrive or an answer wait for which memory is held.
     receiving_since: Cell<Option<Instant>>,
@@ -96,8 +100,16 @@ impl Queue {
 
 struct Queued {
     answer: Answer,
-    request_bytes: usize,
-    /// The request's memory.
+    request: InFlight,
+}
+
+/// A request that is not answered yet.
+struct InFlight {
+    /// The API's place in the registry.
+    api: usize,
+    arrived: Instant,
+    bytes: usize,
+    /// Its memory.
     share: Share,
 }
 
@@ -107,6 +119,8 @@ impl Connection {
         let client = Client {
             peer: stream.peer_addr(),
         };
+        gateway.metrics().accepted.add(1);
+        gateway.metrics().connections.add(1);
         Rc::new(Connection {
             stream,
             gateway,
@@ -116,6 +130,7 @@ impl Connection {
             filled: Notify::new(),
             drained: Notify::new(),
             closed: Latch::new(),
+            ended: Cell::new(None),
             last_active: Cell::new(Instant::now()),
             receiving_since: Cell::new(None),
             sending_since: Cell::new(None),
@@ -140,14 +155,20 @@ impl Connection {
     }
 
     /// Ends the connection; answers that are ready may still be lost.
-    pub fn close(&self) {
+    pub fn close(&self, why: Closed) {
+        self.ends(why);
         self.closed.set();
         self.end(Shutdown::Both);
     }
 
     /// No more requests are taken; what was taken is answered.
     pub fn stop_reading(&self) {
+        self.ends(Closed::Stop);
         self.end(Shutdown::Read);
+    }
+
+    fn ends(&self, why: Closed) {
+        self.ended.set(self.ended.get().or(Some(why)));
     }
 
     /// The peer may have ended it before.
@@ -173,10 +194,12 @@ impl Connection {
                 self.filled.notify_waiters();
             });
             if let Some(reason) = self.read().await {
-                tracing::warn!(peer = %self.client.peer, "closing the connection: {reason}");
+                self.ends(Closed::BadRequest);
+                log_limited!(warn, peer = %self.client.peer, "closing the connection; see what client sends this: {reason}");
             }
         }
         written.wait().await;
+        self.ends(Closed::Client);
     }
 
     /// Takes requests until the client ends or breaks the rules; gives what it did wrong.
@@ -184,6 +207,7 @@ impl Connection {
         let mut frames = Frames::new(self.limits.request_bytes);
         let memory = self.gateway.request_memory();
         let mut share = memory.large.share();
+        let mut arrived = Instant::now();
         loop {
             loop {
                 match frames.next() {
@@ -193,7 +217,7 @@ impl Connection {
                             0 => memory.small.share(),
                             _ => std::mem::replace(&mut share, memory.large.share()),
                         };
-                        if let Some(reason) = self.take(frame, share).await {
+                        if let Some(reason) = self.take(frame, share, arrived).await {
                             return reason;
                         }
                     }
@@ -210,9 +234,13 @@ impl Connection {
             }
             match self.stream.recv(frames.room()).await {
                 Ok(0) | Err(_) => return None,
-                Ok(n) => frames.received(n),
+                Ok(n) => {
+                    frames.received(n);
+                    self.gateway.metrics().bytes_in.add(n as u64);
+                }
             }
-            self.last_active.set(Instant::now());
+            arrived = Instant::now();
+            self.last_active.set(arrived);
         }
     }
 
@@ -228,7 +256,12 @@ impl Connection {
     }
 
     /// Takes one request up. `Some` ends the connection, with what is to be said of it.
-    async fn take(&self, frame: Bytes, mut share: Share) -> Option<Option<String>> {
+    async fn take(
+        &self,
+        frame: Bytes,
+        mut share: Share,
+        arrived: Instant,
+    ) -> Option<Option<String>> {
         while !self.has_room() {
             if self.queue.borrow().closed {
                 return Some(None);
@@ -239,8 +272,8 @@ impl Connection {
         if !self.grow(&mut share, request_bytes).await {
             return Some(None);
         }
-        let mut answer = match api::dispatch(&self.gateway, self.client, frame) {
-            Ok(answer) => answer,
+        let Taken { api, mut answer } = match api::dispatch(&self.gateway, self.client, frame) {
+            Ok(taken) => taken,
             Err(refusal) => return Some(Some(refusal.to_string())),
         };
         while let Answer::First(work) = answer {
@@ -253,12 +286,15 @@ impl Connection {
                 let mut queue = self.queue.borrow_mut();
                 queue.requests += 1;
                 queue.bytes += request_bytes;
-                queue.answers.push_back(Queued {
-                    answer,
-                    request_bytes,
+                let request = InFlight {
+                    api,
+                    arrived,
+                    bytes: request_bytes,
                     share,
-                });
+                };
+                queue.answers.push_back(Queued { answer, request });
                 drop(queue);
+                self.gateway.metrics().in_flight.add(1);
                 self.filled.notify_waiters();
                 None
             }
@@ -274,12 +310,16 @@ impl Connection {
     /// Sends answers until the reader has ended and all are sent, or the client takes no more.
     async fn write(&self) {
         while let Some(mut frames) = self.next_answers().await {
-            self.sending_since.set(Some(Instant::now()));
+            self.sending_since.set(Some(frames.began));
             let sent = self.stream.send(&mut frames.pieces).await;
             self.sending_since.set(None);
             self.last_active.set(Instant::now());
             self.queue.borrow_mut().sent(&frames);
-            if sent.is_err() {
+            let metrics = self.gateway.metrics();
+            metrics.in_flight.sub(frames.requests as u64);
+            if sent.is_ok() {
+                metrics.bytes_out.add(frames.bytes as u64);
+            } else {
                 let rest = self.queue.borrow_mut().give_up();
                 drop(rest);
                 self.drained.notify_waiters();
@@ -301,14 +341,15 @@ impl Connection {
             }
             self.filled.notified().await;
         };
-        let mut outgoing = Outgoing::new(self.gateway.answer_memory());
         let frame = match first.answer {
             Answer::Later(frame) => frame.await,
             Answer::Frame(frame) => frame,
             // `take` queues nothing else.
             Answer::Silence | Answer::Close(_) | Answer::First(_) => Vec::new(),
         };
-        outgoing.add(frame, first.request_bytes, first.share);
+        let metrics = self.gateway.metrics();
+        let mut outgoing = Outgoing::new(self.gateway.answer_memory());
+        outgoing.add(frame, first.request, metrics);
         let mut queue = self.queue.borrow_mut();
         while outgoing.bytes < SEND_TOGETHER_BYTES
             && let Some(Queued {
@@ -317,13 +358,23 @@ impl Connection {
             }) = queue.answers.front()
             && let Some(Queued {
                 answer: Answer::Frame(frame),
-                request_bytes,
-                share,
+                request,
             }) = queue.answers.pop_front()
         {
-            outgoing.add(frame, request_bytes, share);
+            outgoing.add(frame, request, metrics);
         }
         Some(outgoing)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let metrics = self.gateway.metrics();
+        // Whatever ends a connection says so, but for a panic.
+        let why = self.ended.get().unwrap_or(Closed::Failed);
+        metrics.closed[why as usize].add(1);
+        metrics.connections.sub(1);
+        metrics.in_flight.sub(self.queue.borrow().requests as u64);
     }
 }
 
@@ -337,6 +388,8 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 /// Frames that are sent with one call.
 struct Outgoing {
+    /// When they were ready.
+    began: Instant,
     pieces: VecDeque<Bytes>,
     bytes: usize,
     requests: usize,
@@ -348,6 +401,7 @@ struct Outgoing {
 impl Outgoing {
     fn new(memory: &Rc<Budget>) -> Self {
         Outgoing {
+            began: Instant::now(),
             pieces: VecDeque::new(),
             bytes: 0,
             requests: 0,
@@ -357,12 +411,14 @@ impl Outgoing {
     }
 
     /// The request's own memory is free once it is answered, even if its client does not take the answer.
-    fn add(&mut self, frame: Vec<Bytes>, request_bytes: usize, request: Share) {
-        drop(request);
+    fn add(&mut self, frame: Vec<Bytes>, request: InFlight, metrics: &ShardMetrics) {
+        let took = self.began.saturating_duration_since(request.arrived);
+        metrics.apis[request.api].latency.note_time(took);
+        drop(request.share);
         self.bytes += frame.iter().map(Bytes::len).sum::<usize>();
         self.pieces.extend(frame);
         self.requests += 1;
-        self.request_bytes += request_bytes;
+        self.request_bytes += request.bytes;
         self.share.overdraw_to(self.bytes);
     }
 }

@@ -5,20 +5,20 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use shards::local::Notify;
+use shards::log_limited;
 use shards::net::{Listener, Stream};
 
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::gateway::Gateway;
+use crate::metrics::{Closed, RefusedBy};
 
 /// How often idle connections are looked for, at the most.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// A refusal is logged this often at the most: whoever causes them could fill the log.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections of the whole process. Touched when one begins and when it ends, never in between.
 #[derive(Debug)]
@@ -32,8 +32,6 @@ pub struct ConnectionCounts {
 struct Counts {
     all: usize,
     by_ip: HashMap<IpAddr, usize>,
-    refused_since_log: usize,
-    last_log: Option<Instant>,
 }
 
 impl ConnectionCounts {
@@ -52,28 +50,25 @@ impl ConnectionCounts {
     }
 
     /// A place for a connection from `ip`, as long as the answer lives.
-    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+    fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<Place, RefusedBy> {
         let mut counts = self.lock();
         let of_ip = counts.by_ip.get(&ip).copied().unwrap_or(0);
         if counts.all < self.max && of_ip < self.max_per_ip {
             counts.all += 1;
             *counts.by_ip.entry(ip).or_default() += 1;
-            return Some(Place {
+            return Ok(Place {
                 counts: self.clone(),
                 ip,
             });
         }
-        counts.refused_since_log += 1;
-        if counts
-            .last_log
-            .is_none_or(|at| at.elapsed() >= REFUSAL_LOG_INTERVAL)
-        {
-            let refused = std::mem::take(&mut counts.refused_since_log);
-            counts.last_log = Some(Instant::now());
-            tracing::warn!(%ip, connections = counts.all, of_this_address = of_ip, refused,
-                "refusing connections: raise max_connections or max_connections_per_ip if they are wanted");
-        }
-        None
+        let connections = counts.all;
+        drop(counts);
+        log_limited!(warn, %ip, connections, of_this_address = of_ip,
+            "refusing a connection: raise max_connections or max_connections_per_ip if they are wanted");
+        Err(match connections < self.max {
+            true => RefusedBy::ConnectionsPerIp,
+            false => RefusedBy::Connections,
+        })
     }
 }
 
@@ -126,8 +121,9 @@ impl Connections {
     }
 
     fn take(self: &Rc<Self>, stream: Stream, number: u64) {
-        let Some(place) = self.counts.enter(stream.peer_addr().ip()) else {
-            return;
+        let place = match self.counts.enter(stream.peer_addr().ip()) {
+            Ok(place) => place,
+            Err(by) => return self.gateway.metrics().refused[by as usize].add(1),
         };
         let connection = Connection::new(stream, self.gateway.clone());
         self.open.borrow_mut().insert(number, connection.clone());
@@ -153,14 +149,13 @@ impl Connections {
                 let interval = max_idle.min(max_stall) / 4;
                 shards::sleep(interval.min(SWEEP_INTERVAL_MAX)).await;
                 let short = this.gateway.is_short_of_memory();
-                let unwanted = |c: &&Rc<Connection>| {
-                    c.idle_for() >= max_idle || short && c.stalls_for() >= max_stall
-                };
-                this.open
-                    .borrow()
-                    .values()
-                    .filter(unwanted)
-                    .for_each(|c| c.close());
+                for connection in this.open.borrow().values() {
+                    if connection.idle_for() >= max_idle {
+                        connection.close(Closed::Idle);
+                    } else if short && connection.stalls_for() >= max_stall {
+                        connection.close(Closed::Stalled);
+                    }
+                }
             }
         });
     }
@@ -179,7 +174,7 @@ impl Connections {
                 connections = open.len(),
                 "closing connections whose clients do not take their answers"
             );
-            open.values().for_each(|c| c.close());
+            open.values().for_each(|c| c.close(Closed::Stop));
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
 use crate::fetch_session::{self, Limits, Sessions};
+use crate::metrics::ShardMetrics;
+use crate::metrics::survey::{self, SurveyReply};
 use crate::partition::messages::{
     Deletion, EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery,
     PartitionError, Produce, Produced,
@@ -43,6 +45,8 @@ pub enum Request {
     TakeCatalog(Arc<Catalog>),
     /// To shard 0.
     Change(Change),
+    /// From the admin thread. It is answered there; nothing else could bring the answer to it.
+    Survey(SurveyReply),
 }
 
 pub enum Reply {
@@ -89,6 +93,7 @@ impl Facts {
 pub struct Gateway {
     shard: Shard,
     facts: Arc<Facts>,
+    metrics: Arc<ShardMetrics>,
     catalog: RefCell<Arc<Catalog>>,
     partitions: Rc<Partitions>,
     /// On shard 0.
@@ -113,9 +118,14 @@ pub struct RequestMemory {
 impl RequestMemory {
     fn new(bytes: usize) -> Self {
         RequestMemory {
-            large: Budget::new(bytes - bytes / 4),
-            small: Budget::new(bytes / 4),
+            large: Budget::new(bytes - Self::small_of(bytes)),
+            small: Budget::new(Self::small_of(bytes)),
         }
+    }
+
+    /// The part of small requests.
+    pub fn small_of(bytes: usize) -> usize {
+        bytes / 4
     }
 }
 
@@ -154,6 +164,7 @@ impl Service for Gateway {
                     keeper.change(change, reply);
                 }
             }
+            Request::Survey(to) => self.shard.spawn(survey::answer(self.clone(), to)),
         }
     }
 }
@@ -162,6 +173,7 @@ impl Gateway {
     pub fn new(
         shard: Shard,
         facts: Arc<Facts>,
+        metrics: Arc<ShardMetrics>,
         catalog: Arc<Catalog>,
         partitions: Rc<Partitions>,
         keeper: Option<Rc<CatalogKeeper>>,
@@ -180,6 +192,7 @@ impl Gateway {
             next_fetch: Cell::new((shard.index() as u64) << 48),
             shard,
             facts,
+            metrics,
             catalog: RefCell::new(catalog),
             partitions,
             keeper,
@@ -211,6 +224,10 @@ impl Gateway {
 
     pub fn scratch(&self) -> &RefCell<Scratch> {
         &self.scratch
+    }
+
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
     }
 
     pub fn request_memory(&self) -> &RequestMemory {

@@ -5,6 +5,7 @@
 //! ([`partition`]), whose batches [`store`] keeps. [`wire`] and [`record`] are the protocol itself.
 //! `shards`, a crate of its own, is the runtime below all of this.
 
+pub mod admin;
 pub mod api;
 pub mod budget;
 pub mod catalog;
@@ -16,6 +17,7 @@ pub mod dump;
 pub mod fetch_session;
 pub mod gateway;
 pub mod logging;
+pub mod metrics;
 pub mod partition;
 pub mod record;
 pub mod serve;

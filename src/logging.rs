@@ -5,6 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::panic::{self, PanicHookInfo};
 
+use shards::log_limited;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -100,7 +101,8 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     // Captured only if RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;
-    tracing::error!(
+    log_limited!(
+        error,
         location = place.as_deref(),
         thread = thread.name(),
         backtrace = captured.then(|| tracing::field::display(&backtrace)),

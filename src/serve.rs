@@ -6,16 +6,18 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use shards::Remote;
 use shards::net::Listener;
 
+use crate::admin::{AdminError, AdminPages, Observed, Running};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
-use crate::config::{Config, Flush, HostPort, Pin, Routing, shard_port};
+use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, shard_port};
 use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::partition::State;
@@ -41,6 +43,8 @@ pub enum ServeError {
         source: io::Error,
     },
     #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
     Start(#[from] shards::StartError),
     #[error(transparent)]
     Run(#[from] shards::RuntimeError),
@@ -55,14 +59,26 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     shards::preflight()?;
     let listen = resolve(&config.listen)?;
     let data = DataDir::open(&config.data_dir, config.cluster_id.as_deref())?;
+    let observed = Observed::new(&config);
+    // Before what may take long, so that a start that does can be watched.
+    let admin = match &config.admin {
+        Admin::Off => None,
+        Admin::At(address) => Some(AdminPages::start(address, observed.clone())?),
+    };
     let start = Start::recover(&config, &data)?;
     let report = start.report;
-    let shared = Arc::new(Shared::new(&config, data.cluster_id(), listen, start));
+    let shared = Shared::new(&config, data.cluster_id(), listen, observed.clone(), start);
+    let shared = Arc::new(shared);
     let init_shared = shared.clone();
     let runtime = shards::start(options(&config), move |shard| {
         run_shard(shard, init_shared.clone())
     })?;
-    say_ready(&config, &shared, &report, began.elapsed());
+    if let Some(remote) = shared.remote.get().cloned() {
+        let observer = runtime.observer();
+        observed.runs(Running { observer, remote });
+    }
+    let admin = admin.as_ref().map(AdminPages::address);
+    say_ready(&config, &shared, admin, &report, began.elapsed());
     runtime.wait()?;
     if shared.clean.load(Ordering::Acquire)
         && let Err(error) = data.mark_clean()
@@ -173,6 +189,9 @@ struct Shared {
     seeds: Mutex<Vec<Option<Seed>>>,
     was_clean: bool,
     counts: Arc<ConnectionCounts>,
+    observed: Arc<Observed>,
+    /// To all shards, once one of them runs.
+    remote: OnceLock<Remote<Gateway>>,
     bound: Mutex<Vec<SocketAddr>>,
     /// Of the shards, by index, where each has one.
     own_ports: Mutex<Vec<Option<u16>>>,
@@ -183,7 +202,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: &Config, cluster_id: &str, listen: Vec<SocketAddr>, start: Start) -> Self {
+    fn new(
+        config: &Config,
+        cluster_id: &str,
+        listen: Vec<SocketAddr>,
+        observed: Arc<Observed>,
+        start: Start,
+    ) -> Self {
         Shared {
             config: config.clone(),
             cluster_id: cluster_id.to_owned(),
@@ -193,6 +218,8 @@ impl Shared {
             seeds: Mutex::new(start.seeds.into_iter().map(Some).collect()),
             was_clean: start.report.clean,
             counts: ConnectionCounts::new(config),
+            observed,
+            remote: OnceLock::new(),
             bound: Mutex::default(),
             own_ports: Mutex::new(vec![None; config.shards]),
             serving: AtomicUsize::new(config.shards),
@@ -226,6 +253,7 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     let brokers = brokers(&shared, &bound).await?;
     let gateway = make_gateway(&shard, &shared, brokers)?;
     shard.serve(gateway.clone());
+    shared.remote.get_or_init(|| shard.remote());
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
     connections.sweep();
     for listener in listeners {
@@ -295,6 +323,7 @@ fn make_gateway(
         .and_then(Option::take);
     let seed = seed.ok_or("the shard has no part of the store")?;
     let config = &shared.config;
+    let metrics = &shared.observed.shards[shard.index()];
     let limits = Limits {
         tail_bytes: config.tail_memory,
         uncommitted_bytes: config.max_uncommitted_bytes,
@@ -304,6 +333,7 @@ fn make_gateway(
     let partitions = Partitions::new(
         shard.clone(),
         limits,
+        metrics.clone(),
         seed.store,
         shared.catalog.clone(),
         seed.partitions,
@@ -327,6 +357,7 @@ fn make_gateway(
     Ok(Gateway::new(
         shard.clone(),
         Arc::new(facts),
+        metrics.clone(),
         shared.catalog.clone(),
         partitions,
         keeper,
@@ -349,7 +380,13 @@ async fn stop(shared: &Shared, gateway: &Gateway, connections: &Connections) {
 }
 
 /// Says on standard output what serves where, and what to try.
-fn say_ready(config: &Config, shared: &Shared, report: &Report, took: Duration) {
+fn say_ready(
+    config: &Config,
+    shared: &Shared,
+    admin: Option<SocketAddr>,
+    report: &Report,
+    took: Duration,
+) {
     let bound = lock(&shared.bound).clone();
     let addresses: Vec<_> = bound.iter().map(SocketAddr::to_string).collect();
     let first = bound.first().map_or_else(String::new, |a| {
@@ -358,15 +395,18 @@ fn say_ready(config: &Config, shared: &Shared, report: &Report, took: Duration) 
     tracing::info!(
         listen = addresses.join(","),
         advertised = first,
+        admin = admin.map(tracing::field::display),
         shards = config.shards,
         partitions = report.partitions,
         took_ms = took.as_millis() as u64,
         "serving"
     );
+    let admin = admin.map_or_else(|| "off".to_owned(), |a| format!("http://{a}"));
     let banner = format!(
         "Tidegate {} serves Kafka clients on {}\n  \
            store   local, in {} (flush: {:?})\n  \
            shards  {}\n  \
+           admin   {admin}\n  \
            try     echo hello | kcat -b {first} -t greetings -P && kcat -b {first} -t greetings -C -e\n",
         env!("CARGO_PKG_VERSION"),
         addresses.join(", "),

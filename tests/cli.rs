@@ -86,6 +86,14 @@ fn errors_of_usage_are_one_line_and_exit_code_2() {
     );
 }
 
+/// `tidegate metrics > docs/metrics.md` brings the page up to date.
+#[test]
+fn the_page_of_the_metrics_is_up_to_date() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let shown = printed(&tidegate(&["metrics"]).output().unwrap());
+    assert_eq!(shown, std::fs::read_to_string(page).unwrap());
+}
+
 /// `tidegate config --markdown > docs/configuration.md` brings the page up to date.
 #[test]
 fn the_page_of_the_options_is_up_to_date() {

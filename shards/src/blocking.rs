@@ -1,6 +1,7 @@
 //! Work that blocks its thread: a pool for each shard, and workers that keep an order.
 
 use crate::bell::Bell;
+use crate::log_limited;
 use crate::task::panic_message;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::collections::VecDeque;
@@ -99,7 +100,11 @@ where
         let result = catch_unwind(AssertUnwindSafe(closure));
         self.finish(result.map_err(|panic| {
             let message = panic_message(&*panic).to_owned();
-            tracing::error!(shard = self.bell.index, "blocking work panicked: {message}");
+            log_limited!(
+                error,
+                shard = self.bell.index,
+                "blocking work panicked; this is a bug, please report it: {message}"
+            );
             BlockingError::Panicked(message)
         }));
     }

@@ -34,7 +34,9 @@ impl<S: Service> Inner<S> {
                 return;
             }
             let now = Instant::now();
-            let long = now.duration_since(start) >= LONG_ROUND;
+            let took = now.duration_since(start);
+            tasks.bell.counters.busy_ns.add(took.as_nanos() as u64);
+            let long = took >= LONG_ROUND;
             tasks.bell.counters.long_rounds.add(u64::from(long));
             let wait = match more {
                 true => Duration::ZERO,

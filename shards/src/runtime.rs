@@ -174,7 +174,27 @@ pub struct Runtime {
     threads: Vec<JoinHandle<()>>,
     watchdog: Option<Watchdog>,
     signals: Option<SignalThread>,
-    mailbox_len: Box<dyn Fn(usize) -> usize + Send + Sync>,
+    observer: Observer,
+}
+
+/// Looks at a runtime from any thread, also after its end.
+#[derive(Clone)]
+pub struct Observer {
+    common: Arc<Common>,
+    mailbox_len: Arc<dyn Fn(usize) -> usize + Send + Sync>,
+}
+
+impl Observer {
+    /// What each shard has done so far.
+    pub fn stats(&self) -> Vec<ShardStats> {
+        let snapshot = |bell: &Arc<Bell>| bell.counters.snapshot((self.mailbox_len)(bell.index));
+        self.common.bells.iter().map(snapshot).collect()
+    }
+
+    /// Whether a stop has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.common.is_stopping()
+    }
 }
 
 /// Starts the shards and returns when all are ready.
@@ -239,7 +259,10 @@ where
         threads: Vec::with_capacity(count),
         watchdog: None,
         signals: None,
-        mailbox_len: Box::new(move |index| depths[index].len()),
+        observer: Observer {
+            common: common.clone(),
+            mailbox_len: Arc::new(move |index| depths[index].len()),
+        },
     };
     if common.options.signals {
         runtime.signals = Some(SignalThread::start(common.clone())?);
@@ -337,8 +360,12 @@ impl Runtime {
 
     /// What each shard has done so far.
     pub fn stats(&self) -> Vec<ShardStats> {
-        let snapshot = |bell: &Arc<Bell>| bell.counters.snapshot((self.mailbox_len)(bell.index));
-        self.common.bells.iter().map(snapshot).collect()
+        self.observer.stats()
+    }
+
+    /// For a thread that looks at the shards while others wait for their end.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
     }
 
     fn finish(&mut self) -> Result<(), RuntimeError> {

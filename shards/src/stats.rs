@@ -21,6 +21,10 @@ impl Counter {
         );
     }
 
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -30,6 +34,7 @@ impl Counter {
 pub(crate) struct Counters {
     // Written by the shard.
     pub(crate) rounds: Counter,
+    pub(crate) busy_ns: Counter,
     pub(crate) long_rounds: Counter,
     pub(crate) polls: Counter,
     pub(crate) tasks: Counter,
@@ -39,6 +44,7 @@ pub(crate) struct Counters {
     pub(crate) overflowed: Counter,
     // Written by the watchdog.
     pub(crate) stalls: Counter,
+    pub(crate) silent: Counter,
     // Written by many.
     pub(crate) blocking: AtomicU64,
 }
@@ -49,6 +55,8 @@ pub(crate) struct Counters {
 pub struct ShardStats {
     /// Rounds of the shard's loop.
     pub rounds: u64,
+    /// Nanoseconds spent in rounds; the rest of the time the shard waited for events.
+    pub busy_ns: u64,
     /// Rounds that took longer than 10 ms: some task holds the shard for too long.
     pub long_rounds: u64,
     /// Task polls.
@@ -68,6 +76,8 @@ pub struct ShardStats {
     /// Seconds in which the shard made no round though the watchdog rang: a task holds it, or it gets no
     /// CPU.
     pub stalls: u64,
+    /// Seconds since when that is so without a break; 0 while the shard makes rounds.
+    pub silent: u64,
     /// Blocking work queued or running now.
     pub blocking: u64,
 }
@@ -76,6 +86,7 @@ impl Counters {
     pub(crate) fn snapshot(&self, mailbox: usize) -> ShardStats {
         ShardStats {
             rounds: self.rounds.get(),
+            busy_ns: self.busy_ns.get(),
             long_rounds: self.long_rounds.get(),
             polls: self.polls.get(),
             tasks: self.tasks.get(),
@@ -85,6 +96,7 @@ impl Counters {
             overflowed: self.overflowed.get(),
             mailbox: mailbox as u64,
             stalls: self.stalls.get(),
+            silent: self.silent.get(),
             blocking: self.blocking.load(Ordering::Relaxed),
         }
     }

@@ -1,6 +1,7 @@
 //! The tasks of a shard, run by its one glommio task (`root::Root`).
 
 use crate::bell::Bell;
+use crate::log_limited;
 use crate::poller::Poller;
 use crate::time::Timers;
 use std::any::Any;
@@ -273,9 +274,10 @@ impl Tasks {
 
     pub(crate) fn report_panic(&self, what: &str, panic: &(dyn Any + Send)) {
         self.bell.counters.panics.add(1);
-        tracing::error!(
+        log_limited!(
+            error,
             shard = self.bell.index,
-            "a {what} panicked, and only it was ended: {}",
+            "a {what} panicked, and only it was ended; this is a bug, please report it: {}",
             panic_message(panic)
         );
     }

@@ -68,7 +68,10 @@ impl Watched {
     fn beat(&mut self) -> bool {
         let rounds = self.bell.counters.rounds.get();
         let alive = rounds != self.rounds;
-        self.bell.counters.stalls.add(u64::from(!alive));
+        let counters = &self.bell.counters;
+        counters.stalls.add(u64::from(!alive));
+        let silent = if alive { 0 } else { counters.silent.get() + 1 };
+        counters.silent.set(silent);
         self.rounds = rounds;
         self.bell.knock();
         alive

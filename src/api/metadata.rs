@@ -8,6 +8,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use shards::log_limited;
+
 use super::{Api, Call, Handled, operations, owners};
 use crate::catalog::keeper::{CHANGES_MAX, Change, changes_of};
 use crate::catalog::{Topic, name};
@@ -147,7 +149,10 @@ async fn create_missing(gateway: &Gateway, names: &[StrBytes]) {
         .map(make)
         .collect::<Result<Vec<_>, _>>()
     else {
-        tracing::error!("cannot create topics: the system has no random numbers for their ids");
+        log_limited!(
+            error,
+            "cannot create topics: the system has no random numbers for their ids"
+        );
         return;
     };
     if topics.is_empty() || topics.iter().map(changes_of).sum::<usize>() > CHANGES_MAX {
@@ -155,7 +160,7 @@ async fn create_missing(gateway: &Gateway, names: &[StrBytes]) {
     }
     // Whatever became of it is in the catalog.
     if let Err(error) = gateway.change_catalog(Change::CreateTopics(topics)).await {
-        tracing::warn!(%error, "cannot create topics that a client named; it is told that they are unknown");
+        log_limited!(warn, %error, "cannot create topics that a client named; it is told that they are unknown: look for what the log says of the catalog");
     }
 }
 

@@ -14,8 +14,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::gateway::Gateway;
+use crate::wire::ErrorCode;
 use crate::wire::codec::{DecodeError, Message, Reader};
-use crate::wire::frame::{RequestHeader, encode_response};
+use crate::wire::frame::{RequestHeader, encode_answer};
 
 mod alter_configs;
 mod api_versions;
@@ -95,6 +96,8 @@ pub struct Call {
     pub gateway: Rc<Gateway>,
     pub client: Client,
     pub header: RequestHeader,
+    /// The API's place in the registry.
+    api: usize,
     body: Reader,
 }
 
@@ -111,12 +114,16 @@ impl Call {
 
     /// The frame of a response to this request.
     fn frame<M: Message>(&self, response: &M) -> Vec<Bytes> {
-        encode_response(
+        let (frame, errors) = encode_answer(
             self.header.api_key,
             self.header.api_version,
             self.header.correlation_id,
             response,
-        )
+        );
+        for (code, times) in errors {
+            self.gateway.metrics().apis[self.api].note_error(code, times);
+        }
+        frame
     }
 
     fn answer<M: Message>(&self, response: &M) -> Handled {
@@ -153,21 +160,34 @@ pub enum Refusal {
     },
 }
 
+/// A request that was taken up.
+pub struct Taken {
+    /// The API's place in the registry.
+    pub api: usize,
+    pub answer: Answer,
+}
+
 /// Takes one request: a frame without its length.
-pub fn dispatch(gateway: &Rc<Gateway>, client: Client, frame: Bytes) -> Result<Answer, Refusal> {
+pub fn dispatch(gateway: &Rc<Gateway>, client: Client, frame: Bytes) -> Result<Taken, Refusal> {
     let mut body = Reader::new(frame);
     let header = RequestHeader::decode(&mut body).map_err(Refusal::Header)?;
-    let api = REGISTRY
+    let place = REGISTRY
         .iter()
-        .find(|a| a.key == header.api_key)
+        .position(|a| a.key == header.api_key)
         .ok_or(Refusal::UnknownApi(header.api_key))?;
+    let api = &REGISTRY[place];
+    let metrics = &gateway.metrics().apis[place];
+    metrics.requests.add(1);
     let version = header.api_version;
+    let taken = |answer| Taken { api: place, answer };
     if !api.versions.contains(&version) {
         // KIP-511: the one API that tells which versions there are must not fail on its own.
         return match api.key {
-            crate::wire::api_versions::KEY => Ok(Answer::Frame(api_versions::unsupported(
-                header.correlation_id,
-            ))),
+            crate::wire::api_versions::KEY => {
+                metrics.note_error(ErrorCode::UNSUPPORTED_VERSION, 1);
+                let frame = api_versions::unsupported(header.correlation_id);
+                Ok(taken(Answer::Frame(frame)))
+            }
             _ => Err(Refusal::UnsupportedVersion {
                 api: api.name,
                 version,
@@ -178,13 +198,16 @@ pub fn dispatch(gateway: &Rc<Gateway>, client: Client, frame: Bytes) -> Result<A
         gateway: gateway.clone(),
         client,
         header,
+        api: place,
         body,
     };
-    (api.handle)(call).map_err(|error| Refusal::Body {
-        api: api.name,
-        version,
-        error,
-    })
+    (api.handle)(call)
+        .map(taken)
+        .map_err(|error| Refusal::Body {
+            api: api.name,
+            version,
+            error,
+        })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use shards::ReplyTo;
 use shards::local::Notify;
+use shards::{ReplyTo, log_limited};
 
 use super::alter::{AlterError, Alteration, Resource};
 use super::log::Entry;
@@ -210,7 +210,7 @@ impl CatalogKeeper {
             .collect();
         for call in calls {
             if let Err(error) = call.await {
-                tracing::error!(%error, "a shard did not take the new catalog");
+                log_limited!(error, %error, "a shard did not take the new catalog; restart the process");
             }
         }
         true
@@ -225,11 +225,11 @@ impl CatalogKeeper {
         match self.shard.blocking(run).await {
             Ok(Ok(done)) => Some(done),
             Ok(Err(error)) => {
-                tracing::error!(%error, "cannot write the catalog; the change is refused: is the disk full?");
+                log_limited!(error, %error, "cannot write the catalog; the change is refused: is the disk full?");
                 None
             }
             Err(error) => {
-                tracing::error!(%error, "a change of the catalog ended in a panic");
+                log_limited!(error, %error, "a change of the catalog ended in a panic; restart the process");
                 None
             }
         }

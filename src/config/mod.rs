@@ -31,7 +31,7 @@ pub(crate) use layers::{nearest, printable, quote};
 pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
 pub use value::{
-    Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Routing, Store, shard_port,
+    Admin, Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Routing, Store, shard_port,
 };
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
@@ -124,6 +124,13 @@ options! {
         fetch_max_bytes: usize = Is("57671680"), bytes(KIB, I32_MAX), kafka "fetch.max.bytes";
         /// Fetch sessions of consumers at a time. They may take 64 KiB each on average, which is for about 200 partitions.
         max_incremental_fetch_session_cache_slots: usize = Is("1000"), count(0, 1_000_000), kafka "max.incremental.fetch.session.cache.slots";
+    }
+
+    "Monitoring" {
+        /// Address of the admin pages: /metrics for Prometheus, /healthz and /readyz; port 0 takes a free one.
+        admin: Admin = Is("127.0.0.1:9644"), Text("ADDR|off");
+        /// Topics that have metrics of their own, at a time; the others share the name _other.
+        metrics_topics_max: usize = Is("1000"), count(0, 100_000);
     }
 
     "Logging" {

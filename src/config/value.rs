@@ -12,6 +12,8 @@ use crate::logging::Filter;
 
 /// The port of Kafka, for addresses given without one.
 const DEFAULT_PORT: u16 = 9092;
+/// As [`DEFAULT_PORT`], of the admin pages.
+const ADMIN_PORT: u16 = 9644;
 /// Each address is a listening socket on every shard.
 const MAX_LISTEN_ADDRESSES: usize = 16;
 /// A cluster id goes out in every Metadata response.
@@ -270,11 +272,11 @@ impl HostPort {
         is_unspecified(&self.host)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let (host, port) = split_host_port(text)?;
         Ok(HostPort {
             host,
-            port: port.unwrap_or(DEFAULT_PORT),
+            port: port.unwrap_or(default_port),
         })
     }
 }
@@ -290,7 +292,7 @@ impl Value for Vec<HostPort> {
     fn parse(text: &str, _: &Form) -> Result<Self, String> {
         let mut listen = Vec::new();
         for part in text.split(',') {
-            let address = HostPort::parse(part.trim())?;
+            let address = HostPort::parse(part.trim(), DEFAULT_PORT)?;
             if listen.contains(&address) {
                 return Err(format!("{address} is given twice"));
             }
@@ -307,6 +309,31 @@ impl Value for Vec<HostPort> {
             .map(HostPort::to_string)
             .collect::<Vec<_>>()
             .into()
+    }
+}
+
+/// Where the admin pages are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// On this address.
+    At(HostPort),
+}
+
+impl Value for Admin {
+    fn parse(text: &str, _: &Form) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Admin::Off),
+            _ => HostPort::parse(text, ADMIN_PORT).map(Admin::At),
+        }
+    }
+
+    fn toml(&self) -> toml::Value {
+        match self {
+            Admin::Off => "off".into(),
+            Admin::At(address) => address.to_string().into(),
+        }
     }
 }
 
@@ -384,7 +411,7 @@ pub(super) fn advertise_from_listen(host: &Host, before: &[Setting]) -> String {
         .iter()
         .filter(|setting| setting.opt.key == "listen")
         .flat_map(|setting| setting.value.as_array().into_iter().flatten())
-        .filter_map(|address| HostPort::parse(address.as_str()?).ok())
+        .filter_map(|address| HostPort::parse(address.as_str()?, DEFAULT_PORT).ok())
         .collect();
     let Some(address) = listen
         .iter()

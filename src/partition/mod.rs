@@ -221,6 +221,11 @@ impl Partition {
         &mut self.log
     }
 
+    /// Bytes of the segments, as far as they are committed.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
     /// What a checkpoint keeps.
     pub fn checkpoint_parts(&mut self) -> (&mut Log, i64, &State) {
         let start = self.wanted_start.unwrap_or(0).max(self.log_start_offset);

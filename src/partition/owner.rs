@@ -10,25 +10,30 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
-use shards::ReplyTo;
 use shards::local::Notify;
+use shards::{ReplyTo, log_limited};
 
 use self::trim::PendingDeletion;
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
 };
-use super::read::{Cold, Lookup, Missing, Part, check_epoch, check_fetch};
+use super::read::{Cold, ColdRead, Lookup, Part, check_epoch, check_fetch};
 use super::{Appended, Partition, Read, State};
 use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
+use crate::metrics::ShardMetrics;
+use crate::metrics::survey::TopicSums;
 use crate::record::batch::Batch;
 use crate::store::local::{Checkpoint, CheckpointError, Commit, LocalStore, Recovered, SeekGoal};
 use crate::store::{PartitionId, StoredBatch};
+
+mod survey;
 
 /// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -51,6 +56,7 @@ pub struct Limits {
 pub struct Partitions {
     shard: Shard,
     limits: Limits,
+    metrics: Arc<ShardMetrics>,
     inner: RefCell<Inner>,
     /// Something waits for a commit.
     work: Notify,
@@ -59,9 +65,10 @@ pub struct Partitions {
 }
 
 struct Inner {
+    metrics: Arc<ShardMetrics>,
     store: LocalStore,
     slots: FxHashMap<PartitionId, Slot>,
-    catalog: std::sync::Arc<Catalog>,
+    catalog: Arc<Catalog>,
     /// Partitions with batches that wait for a commit.
     dirty: Vec<PartitionId>,
     /// Answers that wait for the commit of all that was appended before them.
@@ -70,6 +77,7 @@ struct Inner {
     held_back: VecDeque<(Produce, ReplyTo<Reply>)>,
     uncommitted_bytes: usize,
     committing: bool,
+    commit_began: Instant,
     commits_ended: u64,
     fetches: FxHashMap<FetchId, WaitingFetch>,
     /// Deletions that wait for the next checkpoint.
@@ -87,6 +95,8 @@ struct Slot {
     partition: Partition,
     /// Fetches to look at when the high watermark moves.
     watchers: Vec<FetchId>,
+    /// Since the start; its size is the log's to tell.
+    traffic: TopicSums,
 }
 
 struct PendingProduce {
@@ -123,14 +133,16 @@ impl Partitions {
     pub fn new(
         shard: Shard,
         limits: Limits,
+        metrics: Arc<ShardMetrics>,
         store: LocalStore,
-        catalog: std::sync::Arc<Catalog>,
+        catalog: Arc<Catalog>,
         recovered: Vec<Recovered<State>>,
         clean: bool,
     ) -> Rc<Self> {
         let now = now_ms();
         let slot = |r: Recovered<State>| (r.id, Slot::new(Partition::recovered(r, clean, now)));
         let mut inner = Inner {
+            metrics: metrics.clone(),
             store,
             slots: recovered.into_iter().map(slot).collect(),
             catalog,
@@ -139,6 +151,7 @@ impl Partitions {
             held_back: VecDeque::new(),
             uncommitted_bytes: 0,
             committing: false,
+            commit_began: Instant::now(),
             commits_ended: 0,
             fetches: FxHashMap::default(),
             deletions: Vec::new(),
@@ -152,6 +165,7 @@ impl Partitions {
         Rc::new(Partitions {
             shard,
             limits,
+            metrics,
             inner: RefCell::new(inner),
             work: Notify::new(),
             settled: Notify::new(),
@@ -227,9 +241,13 @@ impl Partitions {
             // A read that panicked leaves the caller without an answer, which is an error to it.
             let run = move || answer.into_iter().map(Part::run).collect::<Vec<_>>();
             if let Ok(answer) = shard.blocking(run).await {
-                let inner = this.inner.borrow();
-                let answer = answer.into_iter().map(|part| inner.conclude(part));
-                reply.send(Reply::Fetch(answer.collect()));
+                let mut inner = this.inner.borrow_mut();
+                let answer = answer
+                    .into_iter()
+                    .map(|part| inner.conclude(part))
+                    .collect();
+                drop(inner);
+                reply.send(Reply::Fetch(answer));
             }
         });
     }
@@ -288,7 +306,7 @@ impl Partitions {
 
     /// Takes a new snapshot of the catalog. When this ends, nothing is written any more for partitions
     /// that it does not have.
-    pub async fn take_catalog(self: &Rc<Self>, catalog: std::sync::Arc<Catalog>) {
+    pub async fn take_catalog(self: &Rc<Self>, catalog: Arc<Catalog>) {
         let ended = {
             let mut inner = self.inner.borrow_mut();
             inner.catalog = catalog;
@@ -310,10 +328,10 @@ impl Partitions {
         match self.shard.blocking(remove).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%topic, %error, "cannot remove a deleted topic's files; the next start will try again")
+                log_limited!(warn, %topic, %error, "cannot remove a deleted topic's files; the next start will try again");
             }
             Err(error) => {
-                tracing::error!(%topic, %error, "removing a deleted topic's files failed")
+                log_limited!(error, %topic, %error, "removing a deleted topic's files failed; the next start will try again");
             }
         }
     }
@@ -407,9 +425,14 @@ impl Partitions {
         let run = move || (plan.run(), plan);
         let done = self.shard.blocking(run).await;
         self.inner.borrow_mut().checkpoint.running = false;
-        self.end_deletions(matches!(done, Ok((Ok(()), _))));
+        let durable = matches!(done, Ok((Ok(()), _)));
+        self.end_deletions(durable);
+        if !durable {
+            self.metrics.checkpoint_failures.add(1);
+        }
         match done {
             Ok((Ok(()), plan)) => {
+                self.metrics.checkpoints.add(1);
                 self.remove_unneeded();
                 let tidy = self.inner.borrow_mut().store.checkpointed(&plan);
                 let _ = self.shard.blocking(tidy).await;
@@ -425,12 +448,12 @@ impl Partitions {
             Ok((Err(error), _)) => {
                 tracing::error!(%error, "the disk failed to keep written data; this shard stores nothing any more. \
                     What was acknowledged is in the journal: check the disk, then restart the process");
-                self.inner.borrow_mut().broken = true;
+                self.inner.borrow_mut().stop_storing();
                 false
             }
             Err(error) => {
                 tracing::error!(%error, "a checkpoint ended in a panic; this shard stores nothing any more, restart the process");
-                self.inner.borrow_mut().broken = true;
+                self.inner.borrow_mut().stop_storing();
                 false
             }
         }
@@ -457,6 +480,7 @@ impl Slot {
         Slot {
             partition,
             watchers: Vec::new(),
+            traffic: TopicSums::default(),
         }
     }
 }
@@ -530,6 +554,7 @@ impl Inner {
 
     fn begin_commit(&mut self) -> (Commit, Vec<PendingProduce>) {
         self.committing = true;
+        self.commit_began = Instant::now();
         let mut plans = Vec::with_capacity(self.dirty.len());
         for id in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(&id)
@@ -565,7 +590,9 @@ impl Inner {
     ) -> Vec<WaitingFetch> {
         self.committing = false;
         self.commits_ended += 1;
+        self.note_sync(&commit);
         let mut woken = Vec::new();
+        let (mut batches_stored, mut bytes_stored) = (0, 0);
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
                 continue;
@@ -574,19 +601,27 @@ impl Inner {
                 Ok(file) => {
                     self.open_files += usize::from(!slot.partition.log_mut().has_open_file());
                     let bytes: usize = plan.batches().iter().map(StoredBatch::size).sum();
+                    let records = plan.batches().iter().map(StoredBatch::records).sum();
+                    batches_stored += plan.batches().len() as u64;
+                    bytes_stored += bytes as u64;
+                    self.metrics.produced.records.add(records);
+                    slot.traffic.produced_records += records;
+                    slot.traffic.produced_bytes += bytes as u64;
                     self.checkpoint.bytes += bytes as u64;
                     self.uncommitted_bytes -= bytes;
                     slot.partition.committed(&plan, file);
                     woken.extend_from_slice(&slot.watchers);
                 }
                 Err(error) => {
-                    tracing::error!(partition = %plan.id(), %error, "cannot store records; producers are told to try again");
+                    log_limited!(error, partition = %plan.id(), %error, "cannot store records; producers are told to try again: make room on the disk, or check it");
+                    self.metrics.store_failures.add(1);
                     let bytes = slot.partition.roll_back(&plan);
                     self.tail.bytes -= bytes;
                     self.uncommitted_bytes -= bytes;
                 }
             }
         }
+        self.note_commit(batches_stored, bytes_stored);
         for request in pending {
             self.answer_produce(request, |_| true);
         }
@@ -614,6 +649,24 @@ impl Inner {
             .into_iter()
             .filter_map(|id| self.unwatch(id))
             .collect()
+    }
+
+    fn note_sync(&self, commit: &Commit) {
+        if let Some(took) = commit.sync_took() {
+            self.metrics.sync.note_time(took);
+        }
+        self.metrics.journal_bytes.add(commit.journaled_bytes());
+    }
+
+    fn note_commit(&self, batches: u64, bytes: u64) {
+        // One of retries alone stores nothing.
+        if batches > 0 {
+            self.metrics.commit.note_time(self.commit_began.elapsed());
+            self.metrics.commit_batches.note(batches);
+            self.metrics.commit_bytes.note(bytes);
+            self.metrics.produced.batches.add(batches);
+            self.metrics.produced.bytes.add(bytes);
+        }
     }
 
     /// Answers a produce request; `written` says whether a part that is not committed may count all the same.
@@ -648,10 +701,15 @@ impl Inner {
         reply.send(Reply::Produce(parts.into_iter().map(outcome).collect()));
     }
 
+    fn stop_storing(&mut self) {
+        self.broken = true;
+        self.metrics.broken.set(1);
+    }
+
     fn break_down(&mut self, pending: Vec<PendingProduce>) {
         self.committing = false;
         self.commits_ended += 1;
-        self.broken = true;
+        self.stop_storing();
         self.dirty.clear();
         let waiting = std::mem::take(&mut self.pending);
         for request in pending.into_iter().chain(waiting) {
@@ -755,6 +813,7 @@ impl Inner {
     }
 
     fn watch(&mut self, id: FetchId, waiting: WaitingFetch) {
+        self.metrics.fetch_waits.add(1);
         for part in waiting.fetch.parts.iter() {
             if let Ok(slot) = self.slot(part.id) {
                 slot.watchers.push(id);
@@ -836,17 +895,20 @@ impl Inner {
             Read::OutOfRange => return failed(PartitionError::OutOfRange),
             Read::AtEnd => {}
             Read::Batches(batches) => {
-                if first || batches.iter().map(Bytes::len).sum::<usize>() <= max_bytes {
+                let bytes = batches.iter().map(Bytes::len).sum::<usize>();
+                if first || bytes <= max_bytes {
                     answer.fetched.batches = batches;
+                    slot.traffic.fetched_bytes += bytes as u64;
+                    self.metrics.fetched_bytes.add(bytes as u64);
+                    self.metrics.fetch_tail.add(1);
                 }
             }
             Read::Cold(plan) => {
+                self.metrics.fetch_cold.add(1);
                 answer.cold = Some(Cold {
                     plan,
-                    of: Missing {
-                        id: part.id,
-                        offset: part.offset,
-                    },
+                    id: part.id,
+                    offset: part.offset,
                     max_bytes,
                     oversize: first,
                 });
@@ -855,19 +917,32 @@ impl Inner {
         answer
     }
 
-    /// Says why a file was not there to be read: its records may have been deleted on the way.
-    fn conclude(&self, part: Part) -> Fetched {
+    /// Counts what was read from the disk. Says why a file was not there: its records may have been
+    /// deleted on the way.
+    fn conclude(&mut self, part: Part) -> Fetched {
         let mut fetched = part.fetched;
-        let Some(Missing { id, offset }) = part.missing else {
+        let Some(ColdRead {
+            id,
+            offset,
+            missing,
+        }) = part.read
+        else {
             return fetched;
         };
-        let error = match self.slots.get(&id) {
+        let slot = self.slots.get_mut(&id);
+        if !missing {
+            let bytes = fetched.bytes() as u64;
+            self.metrics.fetched_bytes.add(bytes);
+            slot.map(|slot| slot.traffic.fetched_bytes += bytes);
+            return fetched;
+        }
+        let error = match slot {
             None => PartitionError::Unknown,
             Some(slot) if offset < slot.partition.bounds().log_start_offset => {
                 PartitionError::OutOfRange
             }
             Some(_) => {
-                tracing::error!(partition = %id, offset, "the segment to be read is missing");
+                log_limited!(error, partition = %id, offset, "the segment to be read is missing: was it removed by hand?");
                 PartitionError::Storage
             }
         };

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
+use shards::log_limited;
 
 use super::Partition;
 use super::messages::{EpochEnd, FetchPart, Fetched, FoundOffset, PartitionError};
@@ -54,23 +55,26 @@ pub(super) fn check_fetch(
 pub(super) struct Part {
     pub fetched: Fetched,
     pub cold: Option<Cold>,
-    /// The file to be read is not there. Whether it was removed as it should, the owner knows.
-    pub missing: Option<Missing>,
-}
-
-/// What could not be read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Missing {
-    pub id: PartitionId,
-    pub offset: i64,
+    /// What was read from the disk.
+    pub read: Option<ColdRead>,
 }
 
 pub(super) struct Cold {
     pub plan: ReadPlan,
-    pub of: Missing,
+    pub id: PartitionId,
+    pub offset: i64,
     pub max_bytes: usize,
     /// A batch larger than `max_bytes` may be given.
     pub oversize: bool,
+}
+
+/// A read from the disk that was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ColdRead {
+    pub id: PartitionId,
+    pub offset: i64,
+    /// The file is not there. Whether it was removed as it should, the owner knows.
+    pub missing: bool,
 }
 
 impl Part {
@@ -84,7 +88,7 @@ impl Part {
                 leader_epoch: partition.leader_epoch(),
             },
             cold: None,
-            missing: None,
+            read: None,
         }
     }
 
@@ -98,7 +102,7 @@ impl Part {
                 leader_epoch,
             },
             cold: None,
-            missing: None,
+            read: None,
         }
     }
 
@@ -113,17 +117,23 @@ impl Part {
         let Some(cold) = self.cold.take() else {
             return self;
         };
+        let mut missing = false;
         match cold.plan.run() {
             Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
                 self.fetched.batches = vec![bytes]
             }
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.missing = Some(cold.of),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing = true,
             Err(error) => {
-                tracing::error!(%error, "cannot read records from a segment");
+                log_limited!(error, partition = %cold.id, %error, "cannot read records from a segment; `tidegate dump` shows what is damaged: check the disk");
                 self.fetched.error = Some(PartitionError::Storage);
             }
         }
+        self.read = Some(ColdRead {
+            id: cold.id,
+            offset: cold.offset,
+            missing,
+        });
         self
     }
 }
@@ -164,7 +174,7 @@ impl Lookup {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         };
         let found = plan.run(first).map_err(|error| {
-            tracing::error!(%error, "cannot search a segment by time");
+            log_limited!(error, %error, "cannot search a segment by time; `tidegate dump` shows what is damaged: check the disk");
             PartitionError::Storage
         })?;
         Ok(found.unwrap_or(FoundOffset::NONE))

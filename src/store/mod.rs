@@ -51,6 +51,10 @@ impl StoredBatch {
         BATCH_HEAD_LEN + self.body.len()
     }
 
+    pub fn records(&self) -> u64 {
+        (self.last_offset - self.base_offset + 1) as u64
+    }
+
     pub(crate) fn io_slices(&self) -> [IoSlice<'_>; 2] {
         [IoSlice::new(&self.head), IoSlice::new(&self.body)]
     }

@@ -391,7 +391,11 @@ pub struct Writer {
     buf: BytesMut,
     // Pieces that belong between two bytes of `buf`: before the byte at the position given.
     shared: Vec<(usize, Bytes)>,
+    errors: ErrorCounts,
 }
+
+/// Error codes, and how often each was written.
+pub type ErrorCounts = Vec<(ErrorCode, u64)>;
 
 impl Default for Writer {
     fn default() -> Self {
@@ -415,6 +419,19 @@ impl Writer {
         Self {
             buf,
             shared: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The error codes that were written so far, but for [`ErrorCode::NONE`].
+    pub fn take_errors(&mut self) -> ErrorCounts {
+        std::mem::take(&mut self.errors)
+    }
+
+    fn note_error(&mut self, code: ErrorCode) {
+        match self.errors.iter_mut().find(|(noted, _)| *noted == code) {
+            Some((_, times)) => *times += 1,
+            None => self.errors.push((code, 1)),
         }
     }
 
@@ -650,6 +667,9 @@ impl Field for ErrorCode {
 
     #[inline]
     fn write(&self, w: &mut Writer, _: Version) {
+        if !self.is_ok() {
+            w.note_error(*self);
+        }
         w.i16(self.0);
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::codec::{DecodeError, Message, Reader, Writer};
+use super::codec::{DecodeError, ErrorCounts, Message, Reader, Writer};
 use super::types::StrBytes;
 use super::{api_versions, first_flexible_version};
 
@@ -97,10 +97,21 @@ pub fn encode_response<M: Message>(
     correlation_id: i32,
     message: &M,
 ) -> Vec<Bytes> {
+    encode_answer(api_key, api_version, correlation_id, message).0
+}
+
+/// As [`encode_response`]; also gives the errors that the response tells.
+pub fn encode_answer<M: Message>(
+    api_key: i16,
+    api_version: i16,
+    correlation_id: i32,
+    message: &M,
+) -> (Vec<Bytes>, ErrorCounts) {
     let mut w = Writer::new();
     ResponseHeader { correlation_id }.encode(&mut w, api_key, api_version);
     message.encode(&mut w, api_version);
-    w.finish()
+    let errors = w.take_errors();
+    (w.finish(), errors)
 }
 
 fn is_flexible(api_key: i16, api_version: i16) -> bool {

@@ -45,7 +45,7 @@ pub mod types;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{DecodeError, Message, Reader, Writer};
+pub use codec::{DecodeError, ErrorCounts, Message, Reader, Writer};
 pub use error_code::ErrorCode;
 pub use types::{Records, StrBytes, Uuid};
 

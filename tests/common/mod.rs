@@ -1,6 +1,8 @@
 //! A gateway process to test against, and a plain client for it.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod prometheus;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -44,9 +46,15 @@ impl Gateway {
             .create(true)
             .append(true)
             .open(data.join("gateway.log"));
+        // Gateways of tests that run at the same time cannot share the default address.
+        let admin = match options.contains(&"--admin") {
+            true => &[][..],
+            false => &["--admin", "off"],
+        };
         let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["--listen", &address.to_string(), "--data-dir"])
             .arg(data.join("data"))
+            .args(admin)
             .args(options)
             .env_clear()
             .stdout(Stdio::null())
@@ -73,6 +81,30 @@ impl Gateway {
         std::fs::read_to_string(data.join("gateway.log")).unwrap_or_default()
     }
 
+    /// The address of the admin pages, of a gateway that was started with `--admin 127.0.0.1:0`.
+    pub fn admin(data: &Path) -> SocketAddr {
+        let began = Instant::now();
+        loop {
+            let log = Self::log(data);
+            let told = log.lines().rev().find_map(|l| l.split_once(" admin="));
+            if let Some((_, rest)) = told {
+                let address = rest.split(' ').next().unwrap_or_default();
+                return address.parse().expect("an address");
+            }
+            assert!(began.elapsed() < PATIENCE, "no admin pages:\n{log}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn begin_stop(&mut self) {
+        let pid = self.child.id().to_string();
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill is there");
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.address).expect("the gateway takes connections")
     }
@@ -85,11 +117,12 @@ impl Gateway {
 
     /// SIGTERM; the exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .expect("kill is there");
+        self.begin_stop();
+        self.wait_stopped()
+    }
+
+    /// The exit code, once the process has ended.
+    pub fn wait_stopped(&mut self) -> Option<i32> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if let Ok(Some(status)) = self.child.try_wait() {

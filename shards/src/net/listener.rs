@@ -2,6 +2,7 @@
 
 use super::stream::Stream;
 use crate::local::Latched;
+use crate::log_limited;
 use crate::poller::{Poller, Registered, Side};
 use crate::runtime::{Common, Listening};
 use crate::shard::{Service, Shard};
@@ -114,7 +115,7 @@ impl Listener {
     }
 
     fn begin_pause(&self, error: &io::Error) {
-        tracing::warn!(address = %self.address, "cannot accept connections, trying again: {error}");
+        log_limited!(warn, address = %self.address, "cannot accept connections, trying again; raise the limit of open files (LimitNOFILE, ulimit -n) or free memory: {error}");
         self.pause.replace(Some(sleep(SHORTAGE_PAUSE)));
     }
 }

@@ -195,6 +195,11 @@ impl Journal {
         }
     }
 
+    /// Files that there are, those kept for another use included.
+    pub fn files(&self) -> usize {
+        usize::from(self.current.is_some()) + self.full.len() + self.spares.len()
+    }
+
     pub fn wants_checkpoint(&self) -> bool {
         self.full.len() >= FILES_BEFORE_CHECKPOINT
     }

@@ -138,6 +138,11 @@ impl Log {
         self.next_offset
     }
 
+    /// Bytes that may be read, of all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.committed).sum()
+    }
+
     pub fn has_open_file(&self) -> bool {
         self.file.is_some()
     }

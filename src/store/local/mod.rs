@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +262,7 @@ impl LocalStore {
             slot,
             written: Vec::new(),
             journaled: None,
+            sync_took: None,
         }
     }
 
@@ -283,6 +285,11 @@ impl LocalStore {
         };
         let written = commit.written.into_iter().map(outcome);
         commit.appends.into_iter().zip(written).collect()
+    }
+
+    /// Files of the shard's journal.
+    pub fn journal_files(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::files)
     }
 
     pub fn wants_checkpoint(&self) -> bool {
@@ -336,6 +343,7 @@ pub struct Commit {
     slot: Option<Slot>,
     written: Vec<io::Result<Arc<File>>>,
     journaled: Option<io::Result<(Arc<File>, u64)>>,
+    sync_took: Option<Duration>,
 }
 
 impl Commit {
@@ -365,7 +373,22 @@ impl Commit {
         if let Some(slot) = &self.slot
             && !good.is_empty()
         {
+            let began = Instant::now();
             self.journaled = Some(slot.write(&good));
+            self.sync_took = Some(began.elapsed());
+        }
+    }
+
+    /// How long writing to the journal and its sync took, if there was one.
+    pub fn sync_took(&self) -> Option<Duration> {
+        self.sync_took
+    }
+
+    /// Bytes that went to the journal.
+    pub fn journaled_bytes(&self) -> u64 {
+        match &self.journaled {
+            Some(Ok((_, bytes))) => *bytes,
+            _ => 0,
         }
     }
 }

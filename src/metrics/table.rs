@@ -1,0 +1,257 @@
+//! All metrics, each once. `docs/metrics.md` is made from this table.
+
+use std::fmt::Write;
+
+/// One metric: a row of the table.
+#[derive(Debug)]
+pub struct Metric {
+    /// As it is scraped.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    /// What it says, in one line.
+    pub help: &'static str,
+    /// Heading that it stands under.
+    section: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, from 0 at the start.
+    Counter,
+    /// What is so now.
+    Gauge,
+    Histogram,
+}
+
+impl Metric {
+    /// Whether it is known only from what shards tell of the catalog.
+    pub fn is_of_topics(&self) -> bool {
+        self.section == TOPICS.section
+    }
+}
+
+impl Kind {
+    /// As Prometheus calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($section:literal { $(
+        $(#[doc = $help:literal])+
+        $row:ident = $kind:ident $name:literal $(by $($label:literal),+)?;
+    )+ })+) => {
+        $($(
+            pub static $row: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($($label),+)?],
+                help: concat!($($help),+).trim_ascii(),
+                section: $section,
+            };
+        )+)+
+
+        /// In the order in which they are scraped.
+        pub static METRICS: &[&Metric] = &[$($(&$row),+),+];
+    };
+}
+
+metrics! {
+    "Requests" {
+        /// Requests taken.
+        REQUESTS = Counter "tidegate_requests_total" by "api";
+        /// Time from the arrival of a request's last byte to its answer being handed to the socket. It has the time for which a Fetch waits for records as it was asked to; requests without an answer (acks=0) are left out.
+        REQUEST_SECONDS = Histogram "tidegate_request_seconds" by "api";
+        /// Errors told to clients; one answer may tell several, as one for each partition.
+        REQUEST_ERRORS = Counter "tidegate_request_errors_total" by "api", "error";
+        /// Requests taken and not yet answered.
+        REQUESTS_IN_FLIGHT = Gauge "tidegate_requests_in_flight" by "shard";
+        /// Bytes received from clients.
+        RECEIVED_BYTES = Counter "tidegate_received_bytes_total";
+        /// Bytes sent to clients.
+        SENT_BYTES = Counter "tidegate_sent_bytes_total";
+    }
+
+    "Connections" {
+        /// Open connections.
+        CONNECTIONS = Gauge "tidegate_connections" by "shard";
+        /// Most connections at a time, of the whole process (max_connections).
+        CONNECTIONS_LIMIT = Gauge "tidegate_connections_limit";
+        /// Connections taken.
+        CONNECTIONS_ACCEPTED = Counter "tidegate_connections_accepted_total";
+        /// Connections refused, by the limit that was reached.
+        CONNECTIONS_REFUSED = Counter "tidegate_connections_refused_total" by "limit";
+        /// Connections that ended: by their client (client), for requests that break the protocol (bad_request), idle for too long (idle), keeping memory from others (stalled), at a stop (stop), by a bug (failed).
+        CONNECTIONS_CLOSED = Counter "tidegate_connections_closed_total" by "reason";
+    }
+
+    "Produce and Fetch" {
+        /// Batches stored.
+        PRODUCED_BATCHES = Counter "tidegate_produced_batches_total";
+        /// Records stored.
+        PRODUCED_RECORDS = Counter "tidegate_produced_records_total";
+        /// Bytes of batches stored.
+        PRODUCED_BYTES = Counter "tidegate_produced_bytes_total";
+        /// Bytes of batches given to consumers.
+        FETCHED_BYTES = Counter "tidegate_fetched_bytes_total";
+        /// Fetches that had to wait for records.
+        FETCH_WAITS = Counter "tidegate_fetch_waits_total";
+        /// Reads of a partition for a Fetch: from memory (tail), or from its segment files (cold).
+        FETCH_READS = Counter "tidegate_fetch_reads_total" by "source";
+    }
+
+    "Store" {
+        /// Time of one group commit, from taking what waits to its high watermarks.
+        COMMIT_SECONDS = Histogram "tidegate_commit_seconds";
+        /// Batches in one group commit.
+        COMMIT_BATCHES = Histogram "tidegate_commit_batches";
+        /// Bytes of batches in one group commit.
+        COMMIT_BYTES = Histogram "tidegate_commit_bytes";
+        /// Time in which a commit was written to the journal and synced (flush = durable).
+        SYNC_SECONDS = Histogram "tidegate_sync_seconds";
+        /// Commits of a partition that the disk did not take; producers are told to try again.
+        STORE_FAILURES = Counter "tidegate_store_failures_total";
+        /// Whether the shard stores nothing any more, after a disk lost what it was given: restart the process.
+        STORE_BROKEN = Gauge "tidegate_store_broken" by "shard";
+        /// Bytes written to journals.
+        JOURNAL_BYTES = Counter "tidegate_journal_written_bytes_total";
+        /// Journal files, those kept for another use included.
+        JOURNAL_FILES = Gauge "tidegate_journal_files" by "shard";
+        /// Checkpoints made.
+        CHECKPOINTS = Counter "tidegate_checkpoints_total";
+        /// Checkpoints that failed.
+        CHECKPOINT_FAILURES = Counter "tidegate_checkpoint_failures_total";
+        /// Segment files kept open for writing.
+        OPEN_SEGMENTS = Gauge "tidegate_open_segments" by "shard";
+    }
+
+    "Memory" {
+        /// Memory in use: requests that arrive or wait for their answers (request_large, request_small), answers that clients have not taken (answer), newest records for consumers (tail), and batches not yet stored (uncommitted).
+        MEMORY_BYTES = Gauge "tidegate_memory_bytes" by "shard", "budget";
+        /// What one shard may use.
+        MEMORY_LIMIT_BYTES = Gauge "tidegate_memory_limit_bytes" by "budget";
+        /// Produce requests held back until batches are stored.
+        HELD_BACK = Gauge "tidegate_requests_held_back" by "shard";
+    }
+
+    "Shards" {
+        /// Whether the shard told its state for this scrape within a second; where not, it has no series of gauges that only the shard knows.
+        SHARD_ANSWERS = Gauge "tidegate_shard_answers" by "shard";
+        /// Time in which the shard worked; its rate is the share of a CPU.
+        SHARD_BUSY_SECONDS = Counter "tidegate_shard_busy_seconds_total" by "shard";
+        /// Rounds of the shard's loop.
+        SHARD_ROUNDS = Counter "tidegate_shard_rounds_total" by "shard";
+        /// Rounds longer than 10 ms: some task holds the shard for too long.
+        SHARD_LONG_ROUNDS = Counter "tidegate_shard_long_rounds_total" by "shard";
+        /// Seconds in which the shard made no round at all.
+        SHARD_STALLS = Counter "tidegate_shard_stalled_seconds_total" by "shard";
+        /// Tasks and requests that panicked.
+        SHARD_PANICS = Counter "tidegate_shard_panics_total" by "shard";
+        /// Tasks alive.
+        SHARD_TASKS = Gauge "tidegate_shard_tasks" by "shard";
+        /// Messages in the shard's mailbox.
+        SHARD_MAILBOX = Gauge "tidegate_shard_mailbox_messages" by "shard";
+        /// Requests handled for other shards.
+        SHARD_REQUESTS = Counter "tidegate_shard_requests_total" by "shard";
+        /// Messages that found the mailbox of another shard full.
+        SHARD_OVERFLOWED = Counter "tidegate_shard_overflowed_messages_total" by "shard";
+        /// Blocking work queued or running, as reads from the disk.
+        SHARD_BLOCKING = Gauge "tidegate_shard_blocking_jobs" by "shard";
+        /// Fetches that wait for records.
+        SHARD_WAITING_FETCHES = Gauge "tidegate_shard_waiting_fetches" by "shard";
+        /// Partitions with records that the shard owns.
+        SHARD_PARTITIONS = Gauge "tidegate_shard_partitions" by "shard";
+    }
+
+    "Topics" {
+        /// Topics.
+        TOPICS = Gauge "tidegate_topics";
+        /// Partitions of all topics.
+        PARTITIONS = Gauge "tidegate_partitions";
+        /// Partitions of a topic. Topics beyond metrics_topics_max share the name _other, here and below.
+        TOPIC_PARTITIONS = Gauge "tidegate_topic_partitions" by "topic";
+        /// Bytes of a topic's segments.
+        TOPIC_SIZE_BYTES = Gauge "tidegate_topic_size_bytes" by "topic";
+        /// Bytes of batches stored for a topic since the start.
+        TOPIC_PRODUCED_BYTES = Counter "tidegate_topic_produced_bytes_total" by "topic";
+        /// Records stored for a topic since the start.
+        TOPIC_PRODUCED_RECORDS = Counter "tidegate_topic_produced_records_total" by "topic";
+        /// Bytes of a topic's batches given to consumers since the start.
+        TOPIC_FETCHED_BYTES = Counter "tidegate_topic_fetched_bytes_total" by "topic";
+    }
+
+    "Process" {
+        /// Which build runs; always 1.
+        BUILD_INFO = Gauge "tidegate_build_info" by "version";
+        /// CPU time used.
+        PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total";
+        /// Resident memory.
+        PROCESS_RESIDENT_BYTES = Gauge "process_resident_memory_bytes";
+        /// Open file descriptors.
+        PROCESS_OPEN_FDS = Gauge "process_open_fds";
+        /// Most open file descriptors.
+        PROCESS_MAX_FDS = Gauge "process_max_fds";
+        /// When the process started, in seconds since the epoch.
+        PROCESS_START_SECONDS = Gauge "process_start_time_seconds";
+    }
+}
+
+/// All metrics as Markdown: `docs/metrics.md`.
+pub fn reference() -> String {
+    let mut text = String::from(INTRODUCTION);
+    let mut section = "";
+    for metric in METRICS {
+        if section != metric.section {
+            section = metric.section;
+            // Writing to a `String` cannot fail.
+            let _ = write!(
+                text,
+                "\n## {section}\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n"
+            );
+        }
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            metric.name,
+            metric.kind.name(),
+            metric.labels.join(", "),
+            metric.help
+        );
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+`http://127.0.0.1:9644/metrics` (`--admin`) gives these in the text format of Prometheus. Counters begin at 0 when
+the process starts. Where there is no label `shard`, all shards are summed. An API, an error or a reason that never
+occurred has no series.
+";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let mut names = HashSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(names.insert(name), "{name} is there twice");
+            let of_a_name = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            assert!(name.bytes().all(of_a_name), "{name}");
+            let is_counter = metric.kind == Kind::Counter;
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+            assert!(metric.help.ends_with('.'), "{name}");
+        }
+    }
+}
