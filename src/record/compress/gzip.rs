@@ -20,6 +20,7 @@ const NAME: u8 = 0x08;
 const COMMENT: u8 = 0x10;
 /// Deflate cannot do better, so a trailer that claims more lies.
 const MAX_RATIO: usize = 1_032;
+/// What zlib has for level -1.
 const DEFAULT_LEVEL: i32 = 6;
 
 fn corrupt(reason: &'static str) -> InflateError {
@@ -32,18 +33,16 @@ fn corrupt(reason: &'static str) -> InflateError {
 const TRUNCATED: &str = "it ends early";
 
 /// Compresses into one member.
-pub(super) fn compress(level: Option<i32>, bytes: &[u8]) -> Vec<u8> {
-    // Kafka's -1 is zlib's default.
+pub(super) fn compress(level: i32, bytes: &[u8]) -> Vec<u8> {
     let level = match level {
-        None | Some(-1) => DEFAULT_LEVEL,
-        Some(level) => level.clamp(1, 9),
+        -1 => DEFAULT_LEVEL,
+        level => level.clamp(1, 9),
     };
     let mut compressor = Compressor::new(CompressionLvl::new(level).unwrap_or_default());
     let mut out = vec![0; compressor.gzip_compress_bound(bytes.len())];
-    // The bound leaves room for any input, so this cannot fail.
     let length = compressor
         .gzip_compress(bytes, &mut out)
-        .unwrap_or_default();
+        .expect("the bound leaves room for any input");
     out.truncate(length);
     out
 }

@@ -1,12 +1,11 @@
 //! LZ4 frames, as Kafka's `Lz4BlockInputStream` takes them: one frame with its end mark, no dictionary.
 //!
-//! The block decoder is this module's own: the crate's cannot stop inside a block, and blocks may be
+//! The block decoder is this module's own: the library's cannot stop inside a block, and blocks may be
 //! 4 MiB. See the frame and block format documents of the LZ4 project.
 
 use std::hash::Hasher;
-use std::io::Write;
 
-use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+use lz4::block::{CompressionMode, compress_to_buffer};
 use twox_hash::XxHash32;
 
 use super::lz::Output;
@@ -30,6 +29,11 @@ const CONTENT_CHECKSUM: u8 = 0b0000_0100;
 const RESERVED: u8 = 0b0000_0011;
 
 const STORED: u32 = 0x8000_0000;
+const END_MARK: u32 = 0;
+
+/// Blocks as they are written: their size, and how a frame says it.
+const BLOCK: usize = 64 << 10;
+const BLOCK_64_KIB: u8 = 0x40;
 
 fn corrupt(reason: &'static str) -> InflateError {
     InflateError::Corrupt {
@@ -40,14 +44,33 @@ fn corrupt(reason: &'static str) -> InflateError {
 
 const TRUNCATED: &str = "it ends early";
 
-/// Compresses into a frame of independent 64 KiB blocks, as the Java client does.
-pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
-    let info = FrameInfo::new().block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(bytes.len() / 2 + 64));
-    // Writing to memory does not fail, and nothing else in the encoder can.
-    let written = encoder.write_all(bytes);
-    debug_assert!(written.is_ok());
-    encoder.finish().unwrap_or_default()
+/// The level that stands for LZ4's fast compressor in Kafka; all others are of its high compressor.
+const FAST_LEVEL: i32 = 9;
+
+/// Compresses into a frame of independent 64 KiB blocks, as Kafka's `Lz4BlockOutputStream` does.
+pub(super) fn compress(level: i32, bytes: &[u8]) -> Vec<u8> {
+    let mode = match level {
+        FAST_LEVEL => CompressionMode::DEFAULT,
+        level => CompressionMode::HIGHCOMPRESSION(level.clamp(1, 17)),
+    };
+    let descriptor = [VERSION_1 | INDEPENDENT, BLOCK_64_KIB];
+    let mut out = Vec::with_capacity(bytes.len() / 2 + 64);
+    out.extend_from_slice(&MAGIC.to_le_bytes());
+    out.extend_from_slice(&descriptor);
+    out.push((XxHash32::oneshot(0, &descriptor) >> 8) as u8);
+    let mut block = vec![0; BLOCK.min(bytes.len())];
+    for chunk in bytes.chunks(BLOCK) {
+        let room = &mut block[..chunk.len()];
+        let (mark, block) = match compress_to_buffer(chunk, Some(mode), false, room) {
+            Ok(length) if length < chunk.len() => (0, &room[..length]),
+            // What does not get smaller is stored.
+            _ => (STORED, chunk),
+        };
+        out.extend_from_slice(&(block.len() as u32 | mark).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    out.extend_from_slice(&END_MARK.to_le_bytes());
+    out
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +175,7 @@ impl Lz4 {
             return Err(corrupt("its blocks depend on each other"));
         }
         self.max_block = match block_descriptor {
-            0x40 => 64 << 10,
+            BLOCK_64_KIB => BLOCK,
             0x50 => 256 << 10,
             0x60 => 1 << 20,
             0x70 => 4 << 20,
@@ -174,7 +197,7 @@ impl Lz4 {
 
     fn block_header(&mut self, input: &[u8]) -> Result<(), InflateError> {
         let header = self.place.u32(input)?;
-        if header == 0 {
+        if header == END_MARK {
             return self.frame_end(input);
         }
         let size = (header & !STORED) as usize;

@@ -7,6 +7,7 @@
 
 mod gzip;
 mod inflater;
+mod level;
 mod lz;
 mod lz4;
 mod snappy;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use inflater::{Inflater, Scratch};
+pub use level::{LevelRange, Levels};
 
 /// Input that a decoder looks at before it comes back even if little output came of it, in bytes:
 /// empty blocks and members cost time, too.
@@ -74,15 +76,19 @@ pub enum InflateError {
     TooLarge { limit: usize },
 }
 
-/// Compresses `bytes` as Kafka's own writers do. `level` is the topic's `compression.<codec>.level`;
-/// `None` is the codec's default, a level out of range the nearest. Snappy has no levels and LZ4 only
-/// its fast one here.
+/// Compresses `bytes` as Kafka's own writers do. `level` is one of [`Compression::levels`]; `None` is
+/// their default, and one out of their range the nearest.
+///
+/// # Panics
+/// If there is no memory for it.
 pub fn compress(codec: Compression, level: Option<i32>, bytes: &[u8]) -> Bytes {
+    let default = codec.levels().map_or(0, |levels| levels.default);
+    let level = level.unwrap_or(default);
     match codec {
         Compression::None => Bytes::copy_from_slice(bytes),
         Compression::Gzip => gzip::compress(level, bytes).into(),
         Compression::Snappy => snappy::compress(bytes).into(),
-        Compression::Lz4 => lz4::compress(bytes).into(),
+        Compression::Lz4 => lz4::compress(level, bytes).into(),
         Compression::Zstd => zstd::compress(level, bytes).into(),
     }
 }

@@ -35,8 +35,9 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = snap::raw::Encoder::new();
     let mut block = vec![0; snap::raw::max_compress_len(CHUNK)];
     for chunk in bytes.chunks(CHUNK) {
-        // The buffer has room for any chunk, so this cannot fail.
-        let length = encoder.compress(chunk, &mut block).unwrap_or_default();
+        let length = encoder
+            .compress(chunk, &mut block)
+            .expect("the buffer has room for any chunk");
         out.extend_from_slice(&(length as u32).to_be_bytes());
         out.extend_from_slice(&block[..length]);
     }

@@ -1,11 +1,16 @@
 //! Zstandard: one or more frames. See RFC 8878.
 
-use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_frame_content_size};
+use zstd::zstd_safe::{
+    CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective, compress_bound,
+    get_frame_content_size,
+};
 
 use super::lz::Output;
 use super::{Compression, INPUT_PER_CALL, InflateError};
 
-const DEFAULT_LEVEL: i32 = 3;
+/// The largest window that frames are written with, as a power of two of bytes: that of the default
+/// level. High levels would take 128 MiB, here and in every consumer, and their tables ten times that.
+const WINDOW_LOG_MAX: u32 = 21;
 /// A context that grew over this, in bytes, is not kept: frames may ask for windows of 128 MiB.
 const KEEP_BYTES: usize = 4 << 20;
 
@@ -17,13 +22,23 @@ fn corrupt(reason: &'static str) -> InflateError {
 }
 
 /// Compresses into one frame that states its content's size.
-pub(super) fn compress(level: Option<i32>, bytes: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// If there is no memory for it.
+pub(super) fn compress(level: i32, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(compress_bound(bytes.len()));
+    let mut context = CCtx::create();
     let range = zstd::compression_level_range();
-    let level = level
-        .unwrap_or(DEFAULT_LEVEL)
-        .clamp(*range.start(), *range.end());
-    // The crate gives the buffer room for any input; only a lack of memory can fail, and that aborts.
-    zstd::bulk::compress(bytes, level).unwrap_or_default()
+    let level = level.clamp(*range.start(), *range.end());
+    context
+        .set_parameter(CParameter::CompressionLevel(level))
+        .and_then(|_| match bytes.len() > 1 << WINDOW_LOG_MAX {
+            true => context.set_parameter(CParameter::WindowLog(WINDOW_LOG_MAX)),
+            false => Ok(0),
+        })
+        .and_then(|_| context.compress2(&mut out, bytes))
+        .expect("memory for compressing");
+    out
 }
 
 /// What the first frame says that it inflates to.
