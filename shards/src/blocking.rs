@@ -276,16 +276,16 @@ impl Pool {
     }
 }
 
-/// One thread that runs closures one after the other, in the order in which they were given.
+/// Threads that run closures, started in the order in which they were given.
 ///
-/// It ends when it is dropped, after what it was given. See [`Shard::serial_worker`].
+/// They end when this is dropped, after what they were given. See [`Shard::workers`].
 ///
-/// [`Shard::serial_worker`]: crate::Shard::serial_worker
-pub struct SerialWorker {
+/// [`Shard::workers`]: crate::Shard::workers
+pub struct Workers {
     pool: Arc<Pool>,
 }
 
-impl SerialWorker {
+impl Workers {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         Self { pool }
     }
@@ -303,8 +303,35 @@ impl SerialWorker {
     }
 }
 
-impl Drop for SerialWorker {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.pool.close();
+    }
+}
+
+/// One thread that runs closures one after the other, in the order in which they were given.
+///
+/// It ends when it is dropped, after what it was given. See [`Shard::serial_worker`].
+///
+/// [`Shard::serial_worker`]: crate::Shard::serial_worker
+pub struct SerialWorker {
+    workers: Workers,
+}
+
+impl SerialWorker {
+    pub(crate) fn new(workers: Workers) -> Self {
+        Self { workers }
+    }
+
+    /// Queues `closure` now. The future tells the result; dropping it does not stop the work.
+    pub fn run<F, T>(
+        &self,
+        closure: F,
+    ) -> impl Future<Output = Result<T, BlockingError>> + use<F, T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.workers.run(closure)
     }
 }

@@ -76,7 +76,7 @@ mod task;
 mod time;
 mod watchdog;
 
-pub use blocking::{BlockingError, SerialWorker};
+pub use blocking::{BlockingError, SerialWorker, Workers};
 pub use call::{Call, CallError, ReplyTo};
 pub use host::{Host, PreflightError, preflight};
 pub use limit::LogLimit;

@@ -1,6 +1,6 @@
 //! A shard: its service, its calls, and the loop that runs it.
 
-use crate::blocking::{BlockingError, Pool, SerialWorker};
+use crate::blocking::{BlockingError, Pool, SerialWorker, Workers};
 use crate::call::{Call, CallError, Caller, Calls, ReplyTo, Route};
 use crate::local::{Latch, Latched, Notify};
 use crate::mailbox::{Mailbox, Message};
@@ -227,11 +227,17 @@ impl<S: Service> Shard<S> {
 
     /// A thread of its own for work that has to keep an order. `what` begins the thread's name.
     pub fn serial_worker(&self, what: &str) -> SerialWorker {
-        let pool = self.inner.new_pool(what, 1);
+        SerialWorker::new(self.workers(what, 1))
+    }
+
+    /// Threads of their own, at most so many, for work that others are not to wait for. `what` begins
+    /// the threads' names.
+    pub fn workers(&self, what: &str, threads: usize) -> Workers {
+        let pool = self.inner.new_pool(what, threads);
         let mut workers = self.inner.workers.borrow_mut();
         workers.retain(|worker| !worker.has_ended());
         workers.push(pool.clone());
-        SerialWorker::new(pool)
+        Workers::new(pool)
     }
 
     /// Ends when a graceful stop begins.
