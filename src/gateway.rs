@@ -3,13 +3,13 @@
 //! Requests from clients arrive at the shard whose listener took the connection; `crate::api` sends
 //! what belongs to another shard there, as a [`Request`], one message for each owner.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shards::{CallError, ReplyTo, Service};
+use shards::{CallError, ReplyTo, Service, Workers};
 
 use crate::budget::Budget;
 use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
@@ -28,6 +28,10 @@ use crate::store::PartitionId;
 use crate::wire::Uuid;
 
 pub type Shard = shards::Shard<Gateway>;
+
+/// Threads of one shard that compress batches: two, so that a batch that takes long does not hold up
+/// all others.
+const RECODE_THREADS: usize = 2;
 
 /// What one shard asks of another.
 pub enum Request {
@@ -102,22 +106,24 @@ pub struct Gateway {
     next_fetch: Cell<u64>,
     /// For checking batches; borrowed for one step at a time.
     scratch: RefCell<Scratch>,
-    request_memory: RequestMemory,
+    request_memory: Memory,
+    recode_memory: Memory,
+    recoders: OnceCell<Workers>,
     answer_memory: Rc<Budget>,
     fetch_sessions: RefCell<Sessions>,
 }
 
 /// What requests that are not answered yet may take. Small ones have a part of their own, in which
 /// nothing is held before a request is complete: they need not wait for clients that are slow to finish
-/// large ones.
-pub struct RequestMemory {
+/// large ones, nor for work that takes long.
+pub struct Memory {
     pub large: Rc<Budget>,
     pub small: Rc<Budget>,
 }
 
-impl RequestMemory {
+impl Memory {
     fn new(bytes: usize) -> Self {
-        RequestMemory {
+        Memory {
             large: Budget::new(bytes - Self::small_of(bytes)),
             small: Budget::new(Self::small_of(bytes)),
         }
@@ -186,7 +192,9 @@ impl Gateway {
         );
         Rc::new(Gateway {
             fetch_sessions: RefCell::new(Sessions::new(sessions)),
-            request_memory: RequestMemory::new(config.request_memory),
+            request_memory: Memory::new(config.request_memory),
+            recode_memory: Memory::new(config.max_inflated_bytes),
+            recoders: OnceCell::new(),
             answer_memory: Budget::new(config.answer_memory),
             // Fetch ids are unique in the process: the shard's number is in the upper bits.
             next_fetch: Cell::new((shard.index() as u64) << 48),
@@ -230,8 +238,20 @@ impl Gateway {
         &self.metrics
     }
 
-    pub fn request_memory(&self) -> &RequestMemory {
+    pub fn request_memory(&self) -> &Memory {
         &self.request_memory
+    }
+
+    /// What batches that are written anew may take, until their requests are answered.
+    pub fn recode_memory(&self) -> &Memory {
+        &self.recode_memory
+    }
+
+    /// Threads that compress what would hold up a shard. Not those of [`shards::Shard::blocking`]:
+    /// a batch may take seconds, and reads from the disk are not to wait for it.
+    pub fn recoders(&self) -> &Workers {
+        self.recoders
+            .get_or_init(|| self.shard.workers("recode", RECODE_THREADS))
     }
 
     /// What answers that their clients have not taken yet may take. Fetches wait for room in it.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Observed, Running};
 use crate::api::REGISTRY;
 use crate::catalog::{Catalog, Topic};
-use crate::gateway::{Request, RequestMemory};
+use crate::gateway::{Memory, Request};
 use crate::metrics::cell::{Histogram, Number, Scale, Spread};
 use crate::metrics::process::Process;
 use crate::metrics::survey::{Survey, TopicSums};
@@ -248,7 +248,7 @@ impl Scrape<'_> {
 
     fn memory(&mut self) {
         let config = &self.observed.config;
-        let small = RequestMemory::small_of(config.request_memory);
+        let small = Memory::small_of(config.request_memory);
         type Used = fn(&Survey) -> usize;
         let budgets: [(&str, usize, Used); 5] = [
             ("request_large", config.request_memory - small, |s| {

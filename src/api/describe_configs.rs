@@ -288,6 +288,7 @@ fn kind(form: &Form) -> ConfigType {
         Form::Choice(["true", "false"]) => ConfigType::Boolean,
         Form::Choice(_) | Form::Text(_) => ConfigType::String,
         Form::List(_) => ConfigType::List,
+        Form::Level(_) => ConfigType::Int,
         Form::Number { max, .. } if i32::try_from(*max).is_ok() => ConfigType::Int,
         Form::Number { .. } => ConfigType::Long,
     }

@@ -39,6 +39,7 @@ mod offset_for_leader_epoch;
 mod operations;
 mod owners;
 mod produce;
+mod recode;
 
 /// Every API that is served, by key.
 pub const REGISTRY: &[Api] = &[

@@ -3,15 +3,16 @@
 //!
 //! Each batch is checked here, on the connection's shard, so that checking spreads over the cores;
 //! then one message with all of its batches goes to each shard that owns some. Compressed and large
-//! requests are checked in turns; requests behind them on the connection wait, so that a producer's
-//! order is kept.
+//! requests are checked in turns, and batches are written anew where the topic wants another codec
+//! ([`super::recode`]); requests behind them on the connection wait, so that a producer's order is kept.
 
 use std::cell::RefCell;
 use std::task::Poll;
 
 use shards::{Call as ShardCall, turn};
 
-use super::{Answer, Api, Call, Handled};
+use super::{Answer, Api, Call, Handled, recode};
+use crate::budget::Share;
 use crate::catalog::Topic;
 use crate::config::RecordValidation;
 use crate::gateway::{Gateway, Reply, Request as ShardRequest};
@@ -19,7 +20,9 @@ use crate::partition::messages::{Durability, Produce};
 use crate::partition::owner::now_ms;
 use crate::record::batch::{Batch, TimestampType};
 use crate::record::validate::{Mode, STEP_BYTES};
-use crate::record::{Compression, RecordError, Rules, Scratch, Validated, Validator, validate};
+use crate::record::{
+    Compression, Recode, RecordError, Rules, Scratch, Target, Validated, Validator, validate,
+};
 use crate::store::PartitionId;
 use crate::wire::produce::{
     BatchIndexAndErrorMessage, KEY, PartitionProduceResponse, Request, Response, TopicProduceData,
@@ -49,18 +52,21 @@ fn handle(mut call: Call) -> Handled {
         )));
     }
     let request: Request = call.decode()?;
-    let acks = request.acks;
+    let durability = match request.acks {
+        0 => Durability::None,
+        1 => Durability::Written,
+        _ => Durability::Committed,
+    };
     let mut work = Work::admit(&call.gateway, call.version(), request);
     if work.is_quick(&call.gateway) {
         work.check_at_once(call.gateway.scratch());
-        return Ok(work.append(call, acks));
+        return Ok(work.append(call, durability));
     }
     Ok(Answer::First(Box::pin(async move {
         work.check_in_turns(call.gateway.scratch()).await;
-        for owner in work.owners(&call.gateway) {
-            call.gateway.shard().room(owner).await;
-        }
-        work.append(call, acks)
+        work.recode(&call.gateway, durability).await;
+        work.room(&call.gateway).await;
+        work.append(call, durability)
     })))
 }
 
@@ -69,6 +75,8 @@ struct Work {
     response: Response,
     admitted: Vec<Admitted>,
     now_ms: i64,
+    /// Of batches that were written anew.
+    memory: Option<Share>,
 }
 
 /// A batch that may be stored if its contents are good.
@@ -79,6 +87,9 @@ struct Admitted {
     id: PartitionId,
     batch: Batch,
     rules: Rules,
+    target: Option<Target>,
+    /// Once it is checked: how it is to be written anew.
+    recode: Option<Recode>,
 }
 
 impl Work {
@@ -90,6 +101,7 @@ impl Work {
             response: Response::default(),
             admitted: Vec::new(),
             now_ms: now_ms(),
+            memory: None,
         };
         for data in request.topic_data {
             let by_id = version >= 13;
@@ -121,14 +133,16 @@ impl Work {
                 });
                 let batch = found.map_err(Refused::Code).and_then(|(topic, id)| {
                     let batch = open(partition.records, version)?;
-                    Ok((id, batch, rules(gateway, topic)))
+                    let codec = batch.attributes().compression();
+                    let target = codec.ok().and_then(|codec| topic.config.recode(codec));
+                    Ok((id, batch, rules(gateway, topic, target), target))
                 });
                 let mut answer = PartitionProduceResponse {
                     index: partition.index,
                     ..Default::default()
                 };
                 match batch {
-                    Ok((id, batch, rules)) => {
+                    Ok((id, batch, rules, target)) => {
                         let place = (work.response.responses.len(), answers.len());
                         work.admitted.push(Admitted {
                             topic: place.0,
@@ -136,6 +150,8 @@ impl Work {
                             id,
                             batch,
                             rules,
+                            target,
+                            recode: None,
                         });
                     }
                     Err(refused) => refused.tell(&mut answer),
@@ -153,8 +169,10 @@ impl Work {
 
     /// True if checking takes no longer than one task may run, and nobody's mailbox is full.
     fn is_quick(&self, gateway: &Gateway) -> bool {
-        let plain =
-            |a: &Admitted| matches!(a.batch.attributes().compression(), Ok(Compression::None));
+        let plain = |a: &Admitted| {
+            let codec = a.batch.attributes().compression();
+            a.target.is_none() && matches!(codec, Ok(Compression::None))
+        };
         let bytes: usize = self.admitted.iter().map(|a| a.batch.size_in_bytes()).sum();
         bytes <= CHECKED_AT_ONCE_BYTES
             && self.admitted.iter().all(plain)
@@ -197,49 +215,94 @@ impl Work {
     }
 
     fn checked(&mut self, mut admitted: Admitted, checked: Result<Validated, RecordError>) {
-        let answer =
-            &mut self.response.responses[admitted.topic].partition_responses[admitted.partition];
-        let batch = checked.and_then(|validated| match validated.restamp {
-            None => Ok(admitted.batch.clone()),
-            Some(timestamp_type) => {
-                if timestamp_type == TimestampType::LogAppendTime {
-                    answer.log_append_time_ms = validated.max_timestamp;
-                }
-                Batch::parse(
-                    &admitted
-                        .batch
-                        .restamped(timestamp_type, validated.max_timestamp)
-                        .freeze(),
-                )
+        let answer = admitted.answer(&mut self.response);
+        let stored = checked.and_then(|validated| {
+            if admitted.rules.timestamp_type == TimestampType::LogAppendTime {
+                answer.log_append_time_ms = validated.max_timestamp;
             }
+            admitted.checked(&validated)
         });
-        match batch {
-            Ok(batch) => {
-                admitted.batch = batch;
-                self.admitted.push(admitted);
+        match stored {
+            Ok(()) => self.admitted.push(admitted),
+            Err(error) => {
+                answer.log_append_time_ms = -1;
+                Refused::from(error).tell(answer)
             }
-            Err(error) => Refused::from(error).tell(answer),
+        }
+    }
+
+    /// Writes anew what has to be. What comes to too much at a time is appended in parts.
+    async fn recode(&mut self, gateway: &Gateway, durability: Durability) {
+        let mut rest = std::mem::take(&mut self.admitted);
+        loop {
+            let recodes = || rest.iter().map(|admitted| admitted.recode.as_ref());
+            let part = recode::part(recodes());
+            if recodes().take(part).flatten().next().is_some() {
+                let part = recodes().take(part).flatten();
+                self.memory = Some(recode::memory(gateway, part).await);
+            }
+            for admitted in rest.drain(..part) {
+                self.recode_one(gateway, admitted).await;
+            }
+            if rest.is_empty() {
+                return;
+            }
+            self.room(gateway).await;
+            for sent in send(gateway, std::mem::take(&mut self.admitted), durability) {
+                sent.collect(&mut self.response).await;
+            }
+            self.memory = None;
+        }
+    }
+
+    async fn recode_one(&mut self, gateway: &Gateway, mut admitted: Admitted) {
+        if let Some(recode) = admitted.recode.take() {
+            let refused = match recode::run(gateway, recode).await {
+                Ok(Ok(batch)) => {
+                    admitted.batch = batch;
+                    return self.admitted.push(admitted);
+                }
+                Ok(Err(error)) => Refused::Record(error),
+                // To be tried again.
+                Err(_) => Refused::Code(ErrorCode::KAFKA_STORAGE_ERROR),
+            };
+            let answer = admitted.answer(&mut self.response);
+            answer.log_append_time_ms = -1;
+            return refused.tell(answer);
+        }
+        self.admitted.push(admitted);
+    }
+
+    /// Waits until the owners' mailboxes have room.
+    async fn room(&self, gateway: &Gateway) {
+        for owner in self.owners(gateway) {
+            gateway.shard().room(owner).await;
         }
     }
 
     /// Sends each owner its batches, in order, before this returns; answers when the owners do.
-    fn append(self, call: Call, acks: i16) -> Answer {
+    fn append(self, call: Call, durability: Durability) -> Answer {
         let Work {
             mut response,
             admitted,
+            memory,
             ..
         } = self;
-        let durability = match acks {
-            0 => Durability::None,
-            1 => Durability::Written,
-            _ => Durability::Committed,
-        };
         let sent = send(&call.gateway, admitted, durability);
         if durability == Durability::None {
-            return match first_error(&response) {
+            return match (first_error(&response), memory) {
                 // Without answers, ending the connection is how a producer learns that its topics moved.
-                Some(error) => Answer::Close(format!("produce with acks=0 failed: {error:?}")),
-                None => Answer::Silence,
+                (Some(error), _) => Answer::Close(format!("produce with acks=0 failed: {error:?}")),
+                (None, None) => Answer::Silence,
+                // What was written anew is not in the memory of the request: who sends more than is
+                // taken has to wait.
+                (None, Some(memory)) => Answer::First(Box::pin(async move {
+                    for sent in sent {
+                        sent.collect(&mut response).await;
+                    }
+                    drop(memory);
+                    Answer::Silence
+                })),
             };
         }
         if sent.is_empty() {
@@ -249,8 +312,29 @@ impl Work {
             for sent in sent {
                 sent.collect(&mut response).await;
             }
+            drop(memory);
             call.frame(&response)
         }))
+    }
+}
+
+impl Admitted {
+    fn answer<'a>(&self, response: &'a mut Response) -> &'a mut PartitionProduceResponse {
+        &mut response.responses[self.topic].partition_responses[self.partition]
+    }
+
+    /// Makes of a good batch what is to be stored, or says how that is to be made.
+    fn checked(&mut self, validated: &Validated) -> Result<(), RecordError> {
+        if let Some(target) = self.target {
+            let batch = self.batch.clone();
+            self.recode = Some(Recode::new(batch, validated, &self.rules, target)?);
+        } else if let Some(timestamp_type) = validated.restamp {
+            let stamped = self
+                .batch
+                .restamped(timestamp_type, validated.max_timestamp);
+            self.batch = Batch::parse(&stamped.freeze())?;
+        }
+        Ok(())
     }
 }
 
@@ -383,12 +467,13 @@ impl Refused {
     }
 }
 
-fn rules(gateway: &Gateway, topic: &Topic) -> Rules {
+fn rules(gateway: &Gateway, topic: &Topic, target: Option<Target>) -> Rules {
     let config = gateway.config();
     Rules {
-        mode: match config.record_validation {
-            RecordValidation::Full => Mode::Full,
-            RecordValidation::Header => Mode::Header,
+        mode: match (config.record_validation, target) {
+            (RecordValidation::Header, None) => Mode::Header,
+            // What is written anew is read anyway.
+            _ => Mode::Full,
         },
         timestamp_type: topic.config.timestamp_type,
         timestamp_before_max_ms: topic.config.timestamp_before_max_ms,

@@ -8,12 +8,18 @@ use std::str::FromStr;
 
 use super::Values;
 use super::broker_config::BrokerConfigs;
-use crate::config::Config;
+use crate::config::{CompressionType, Config};
 use crate::record::batch::TimestampType;
+use crate::record::compress::LevelRange;
+use crate::record::{Compression, Levels, Target};
 
 /// What a topic's configs and the broker's defaults come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicConfig {
+    /// `compression.type`: `None` leaves batches as producers made them.
+    pub compression: Option<Compression>,
+    /// `compression.gzip.level` and so on.
+    pub compression_levels: Levels,
     /// `max.message.bytes`: of one record batch.
     pub max_message_bytes: usize,
     /// `message.timestamp.type`
@@ -30,6 +36,8 @@ pub struct TopicConfig {
 impl Default for TopicConfig {
     fn default() -> Self {
         Self {
+            compression: None,
+            compression_levels: Levels::default(),
             max_message_bytes: 1_048_588,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
@@ -44,6 +52,19 @@ impl From<&Config> for TopicConfig {
     fn from(config: &Config) -> Self {
         let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         Self {
+            compression: match config.compression_type {
+                CompressionType::Producer => None,
+                CompressionType::Uncompressed => Some(Compression::None),
+                CompressionType::Gzip => Some(Compression::Gzip),
+                CompressionType::Snappy => Some(Compression::Snappy),
+                CompressionType::Lz4 => Some(Compression::Lz4),
+                CompressionType::Zstd => Some(Compression::Zstd),
+            },
+            compression_levels: Levels {
+                gzip: config.compression_gzip_level.0,
+                lz4: config.compression_lz4_level.0,
+                zstd: config.compression_zstd_level.0,
+            },
             max_message_bytes: config.message_max_bytes,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: millis(config.message_timestamp_before_max),
@@ -105,15 +126,59 @@ pub const TABLE: &[Row] = &[
         get: |_| "delete".to_owned(),
     },
     Row {
+        name: "compression.gzip.level",
+        broker_name: "compression.gzip.level",
+        kind: ConfigType::Int,
+        doc: "Level of batches that are compressed with gzip here.",
+        set: |config, given| {
+            config.compression_levels.gzip = given.level(Compression::Gzip)?;
+            Ok(())
+        },
+        get: |config| config.compression_levels.gzip.to_string(),
+    },
+    Row {
+        name: "compression.lz4.level",
+        broker_name: "compression.lz4.level",
+        kind: ConfigType::Int,
+        doc: "Level of batches that are compressed with LZ4 here; 9 is the fast compressor.",
+        set: |config, given| {
+            config.compression_levels.lz4 = given.level(Compression::Lz4)?;
+            Ok(())
+        },
+        get: |config| config.compression_levels.lz4.to_string(),
+    },
+    Row {
         name: "compression.type",
         broker_name: "compression.type",
         kind: ConfigType::String,
         doc: "How batches are compressed in the log; producer leaves them as they come.",
-        set: |_, given| {
-            given.one_of(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])?;
-            given.only("producer")
+        set: |config, given| {
+            let types = ["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+            config.compression = match given.one_of(&types)? {
+                "producer" => None,
+                "uncompressed" => Some(Compression::None),
+                name => Compression::ALL
+                    .into_iter()
+                    .find(|codec| codec.name() == name),
+            };
+            Ok(())
         },
-        get: |_| "producer".to_owned(),
+        get: |config| match config.compression {
+            None => "producer".to_owned(),
+            Some(Compression::None) => "uncompressed".to_owned(),
+            Some(codec) => codec.name().to_owned(),
+        },
+    },
+    Row {
+        name: "compression.zstd.level",
+        broker_name: "compression.zstd.level",
+        kind: ConfigType::Int,
+        doc: "Level of batches that are compressed with Zstandard here.",
+        set: |config, given| {
+            config.compression_levels.zstd = given.level(Compression::Zstd)?;
+            Ok(())
+        },
+        get: |config| config.compression_levels.zstd.to_string(),
     },
     Row {
         name: "max.message.bytes",
@@ -180,9 +245,6 @@ pub const TABLE: &[Row] = &[
 
 /// Topic configs that Kafka has and that would have no effect here.
 const NOT_SUPPORTED: &[&str] = &[
-    "compression.gzip.level",
-    "compression.lz4.level",
-    "compression.zstd.level",
     "delete.retention.ms",
     "file.delete.delay.ms",
     "flush.messages",
@@ -237,6 +299,16 @@ impl TopicConfig {
             }
         }
         config
+    }
+
+    /// How a batch of this codec is to be compressed for the log, unless it may stay as it is. As in
+    /// Kafka, the level alone is no reason to write it anew.
+    pub fn recode(&self, codec: Compression) -> Option<Target> {
+        let wanted = self.compression.filter(|&wanted| wanted != codec)?;
+        Some(Target {
+            codec: wanted,
+            level: self.compression_levels.of(wanted),
+        })
     }
 
     /// Takes one config's value.
@@ -404,6 +476,26 @@ impl<'a> Given<'a> {
         Ok(number)
     }
 
+    fn level(&self, codec: Compression) -> Result<i32, ConfigError> {
+        let level = self.int(i32::MIN)?;
+        let Some(levels) = codec.levels().filter(|levels| !levels.has(level)) else {
+            return Ok(level);
+        };
+        let LevelRange {
+            least,
+            most,
+            default,
+        } = levels;
+        let reason = if !(least..=most).contains(&default) {
+            format!("Value must be between {least} and {most} or equal to {default}")
+        } else if level < least {
+            format!("Value must be at least {least}")
+        } else {
+            format!("Value must be no more than {most}")
+        };
+        Err(self.invalid(&level.to_string(), reason))
+    }
+
     fn one_of(&self, words: &[&str]) -> Result<&'a str, ConfigError> {
         let word = self.trimmed();
         self.check_word(word, words)?;
@@ -482,12 +574,23 @@ mod tests {
             taken("compression.type", " producer "),
             TopicConfig::default()
         );
+        let types = ["uncompressed", "gzip", "snappy", "lz4", " zstd"];
+        for (name, codec) in types.into_iter().zip(Compression::ALL) {
+            assert_eq!(taken("compression.type", name).compression, Some(codec));
+        }
+        let level = |name, value: &str| taken(name, value).compression_levels;
+        for (value, read) in [("-1", -1), ("1", 1), ("9", 9)] {
+            assert_eq!(level("compression.gzip.level", value).gzip, read);
+        }
+        assert_eq!(level("compression.lz4.level", " 17 ").lz4, 17);
+        assert_eq!(level("compression.zstd.level", "-131072").zstd, -131_072);
     }
 
     #[test]
     fn wrong_values_are_refused_in_kafkas_words() {
         let policies = "String must be one of: compact, delete";
         let codecs = "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer";
+        let gzip_levels = "Value must be between 1 and 9 or equal to -1";
         let types = "String must be one of: CreateTime, LogAppendTime";
         let long_max_plus_1 = "9223372036854775808";
         for (name, value, said, reason) in [
@@ -496,6 +599,40 @@ mod tests {
             ("cleanup.policy", "Delete", "Delete", policies),
             ("compression.type", "brotli", "brotli", codecs),
             ("compression.type", "PRODUCER", "PRODUCER", codecs),
+            ("compression.type", "none", "none", codecs),
+            ("compression.gzip.level", "0", "0", gzip_levels),
+            ("compression.gzip.level", "-2", "-2", gzip_levels),
+            ("compression.gzip.level", "10", "10", gzip_levels),
+            (
+                "compression.gzip.level",
+                "x",
+                "x",
+                "Not a number of type INT",
+            ),
+            (
+                "compression.lz4.level",
+                "0",
+                "0",
+                "Value must be at least 1",
+            ),
+            (
+                "compression.lz4.level",
+                "18",
+                "18",
+                "Value must be no more than 17",
+            ),
+            (
+                "compression.zstd.level",
+                "-131073",
+                "-131073",
+                "Value must be at least -131072",
+            ),
+            (
+                "compression.zstd.level",
+                "23",
+                "23",
+                "Value must be no more than 22",
+            ),
             ("max.message.bytes", "-1", "-1", "Value must be at least 0"),
             (
                 "max.message.bytes",
@@ -571,12 +708,32 @@ mod tests {
             ("cleanup.policy", "compact", "delete"),
             ("cleanup.policy", "compact,delete", "delete"),
             ("cleanup.policy", "", "delete"),
-            ("compression.type", "gzip", "producer"),
         ] {
             let text = format!(
                 "Invalid value {value} for configuration {name}: Not supported yet, only {only} is"
             );
             assert_eq!(refusal(name, value), text);
+        }
+    }
+
+    #[test]
+    fn batches_of_another_codec_are_recoded_and_those_of_the_right_one_are_not() {
+        let config = TopicConfig {
+            compression: Some(Compression::Zstd),
+            compression_levels: Levels {
+                zstd: 7,
+                ..Levels::default()
+            },
+            ..TopicConfig::default()
+        };
+        let target = Target {
+            codec: Compression::Zstd,
+            level: Some(7),
+        };
+        for codec in Compression::ALL {
+            let expected = (codec != Compression::Zstd).then_some(target);
+            assert_eq!(config.recode(codec), expected);
+            assert_eq!(TopicConfig::default().recode(codec), None);
         }
     }
 

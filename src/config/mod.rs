@@ -20,7 +20,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::logging::Filter;
-use option::{Form::Choice, Form::List, Form::Text, GIB, KIB, MIB, bytes, count, millis, options};
+use crate::record::Compression;
+use option::{
+    Form::Choice, Form::Level as LevelOf, Form::List, Form::Text, GIB, KIB, MIB, bytes, count,
+    millis, options,
+};
 use option::{Preset::Derived, Preset::Is};
 
 pub use kafka::KafkaConfig;
@@ -31,7 +35,8 @@ pub(crate) use layers::{nearest, printable, quote};
 pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
 pub use value::{
-    Admin, Advertise, Flush, HostPort, LogFormat, Pin, RecordValidation, Routing, Store, shard_port,
+    Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, Pin, RecordValidation,
+    Routing, Store, shard_port,
 };
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
@@ -91,7 +96,15 @@ options! {
         message_max_bytes: usize = Is("1048588"), bytes(KIB, I32_MAX), kafka "message.max.bytes";
         /// Whether producers' batches are checked record by record, or by header and checksum only.
         record_validation: RecordValidation = Is("full"), Choice(RecordValidation::NAMES);
-        /// Largest size of one compressed batch once inflated; larger ones are refused.
+        /// How batches are compressed in the log; producer leaves them as they come.
+        compression_type: CompressionType = Is("producer"), Choice(CompressionType::NAMES), kafka "compression.type";
+        /// Level of batches that are compressed with gzip here.
+        compression_gzip_level: Level = Is("-1"), LevelOf(Compression::Gzip), kafka "compression.gzip.level";
+        /// Level of batches that are compressed with LZ4 here; 9 is the fast compressor, all others are slower and compress more.
+        compression_lz4_level: Level = Is("9"), LevelOf(Compression::Lz4), kafka "compression.lz4.level";
+        /// Level of batches that are compressed with Zstandard here.
+        compression_zstd_level: Level = Is("3"), LevelOf(Compression::Zstd), kafka "compression.zstd.level";
+        /// Largest size of one compressed batch once inflated; larger ones are refused. A shard compresses twice as much at a time.
         max_inflated_bytes: usize = Is("128MiB"), bytes(MIB, 4 * GIB);
         /// How far a record's timestamp may lie in the past.
         message_timestamp_before_max as "message_timestamp_before_max_ms": Duration = Is("9223372036854775807"), millis(0, I64_MAX), kafka "log.message.timestamp.before.max.ms";

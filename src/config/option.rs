@@ -1,6 +1,7 @@
 //! What the table of options is made of.
 
 use super::layers::{Host, Setting};
+use crate::record::Compression;
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -42,6 +43,8 @@ pub enum Form {
     List(&'static str),
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A level of this codec.
+    Level(Compression),
     /// A whole number within bounds, both included.
     Number {
         /// What is counted, and so which suffixes may follow.
@@ -189,6 +192,7 @@ impl Form {
         match self {
             Form::Text(name) | Form::List(name) => (*name).to_owned(),
             Form::Choice(words) => words.join("|"),
+            Form::Level(_) => Unit::Count.placeholder().to_owned(),
             Form::Number { unit, .. } => unit.placeholder().to_owned(),
         }
     }
@@ -199,6 +203,7 @@ impl Form {
             Form::Text(name) => (*name).to_owned(),
             Form::List(name) => format!("{name}, several with commas"),
             Form::Choice(words) => words.join(", "),
+            Form::Level(codec) => codec.levels().map(|l| l.to_string()).unwrap_or_default(),
             Form::Number { unit, min, max } => {
                 format!("{} to {}", unit.display(*min), unit.display(*max))
             }

@@ -131,6 +131,35 @@ fn both_bounds_of_every_number_hold() {
 }
 
 #[test]
+fn levels_are_those_of_their_codec() {
+    for opt in OPTIONS {
+        let Form::Level(codec) = opt.form else {
+            continue;
+        };
+        let levels = codec.levels().unwrap();
+        let line = |level: i32| format!("{} = {level}", opt.key);
+        for level in [levels.least, levels.most, levels.default] {
+            let resolved = from_file(&line(level)).unwrap();
+            let mut settings = resolved.settings.iter();
+            let setting = settings.find(|s| s.opt.key == opt.key).unwrap();
+            assert_eq!(setting.value.as_integer(), Some(level.into()));
+        }
+        for level in [levels.least - 1, levels.most + 1] {
+            let error = from_file(&line(level)).unwrap_err();
+            assert!(error.contains("is out of bounds ("), "{error}");
+        }
+    }
+    refused(
+        "compression_gzip_level = 0",
+        "compression_gzip_level (tidegate.toml:1): \"0\" is out of bounds (1 to 9, or -1)",
+    );
+    refused(
+        "compression_lz4_level = 'high'",
+        "compression_lz4_level (tidegate.toml:1): \"high\" is not a whole number",
+    );
+}
+
+#[test]
 fn the_first_given_value_counts() {
     let mut given = file_layer("tidegate.toml", "flush = 'durable'").unwrap();
     let env = env_layer([("TIDEGATE_FLUSH".into(), "os".into())], &[]).unwrap();

@@ -91,6 +91,22 @@ choices! {
         Off = "off",
     }
 
+    /// How batches are compressed in the log.
+    CompressionType {
+        /// Not at all.
+        Uncompressed = "uncompressed",
+        /// With Zstandard.
+        Zstd = "zstd",
+        /// With LZ4.
+        Lz4 = "lz4",
+        /// With Snappy.
+        Snappy = "snappy",
+        /// With gzip.
+        Gzip = "gzip",
+        /// As their producers did it.
+        Producer = "producer",
+    }
+
     /// How much of a produced batch is looked at before it is taken.
     RecordValidation {
         /// Every record, inflated if need be.
@@ -144,6 +160,28 @@ macro_rules! numbers {
 }
 
 numbers! { i32 u64 usize }
+
+/// A level of the codec that its row names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(pub i32);
+
+impl Value for Level {
+    fn parse(text: &str, form: &Form) -> Result<Self, String> {
+        let level = text
+            .parse()
+            .map_err(|_| format!("{} is not a whole number", quote(text)))?;
+        match form {
+            Form::Level(codec) if !codec.levels().is_some_and(|levels| levels.has(level)) => Err(
+                format!("{} is out of bounds ({})", quote(text), form.accepts()),
+            ),
+            _ => Ok(Level(level)),
+        }
+    }
+
+    fn toml(&self) -> toml::Value {
+        self.0.into()
+    }
+}
 
 impl Value for Duration {
     fn parse(text: &str, form: &Form) -> Result<Self, String> {

@@ -434,11 +434,26 @@ impl Batch {
     /// LogAppendTime. The base timestamp stays: records' deltas count from it. Attribute bits that no
     /// one knows go.
     pub fn restamped(&self, timestamp_type: TimestampType, max_timestamp: i64) -> BytesMut {
-        let mut copy = BytesMut::from(&self.bytes[..]);
         let attributes = self
             .attributes()
             .known()
             .with_timestamp_type(timestamp_type);
+        self.rewritten(attributes, max_timestamp, self.records())
+    }
+
+    /// A copy with other attributes, max timestamp and payload, and the length and CRC that belong to
+    /// them. With its header, the payload must be shorter than 2 GiB.
+    pub fn rewritten(
+        &self,
+        attributes: Attributes,
+        max_timestamp: i64,
+        payload: &[u8],
+    ) -> BytesMut {
+        let mut copy = BytesMut::with_capacity(HEADER_LEN + payload.len());
+        copy.extend_from_slice(self.header.as_bytes());
+        copy.extend_from_slice(payload);
+        let length = (copy.len() - LOG_OVERHEAD) as i32;
+        put(&mut copy, position::BATCH_LENGTH, length.to_be_bytes());
         put(&mut copy, position::ATTRIBUTES, attributes.0.to_be_bytes());
         put(
             &mut copy,

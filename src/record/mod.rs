@@ -1,4 +1,4 @@
-//! Record batches of message format v2 (KIP-98): view, validate, build, read, compress.
+//! Record batches of message format v2 (KIP-98): view, validate, build, read, compress, recode.
 //!
 //! Everything here is pure and synchronous: bytes in, bytes or an error out, and time is an argument.
 //! There is no I/O, no catalog and no wire protocol. A [`RecordError`] says which Kafka error it
@@ -11,6 +11,7 @@ pub mod builder;
 pub mod compress;
 pub mod error;
 pub mod read;
+pub mod recode;
 #[cfg(test)]
 mod testing;
 pub mod validate;
@@ -19,7 +20,8 @@ mod walk;
 
 pub use batch::{Attributes, Batch, BatchHeader, TimestampType, batches, split_first};
 pub use builder::Builder;
-pub use compress::{Compression, Scratch};
+pub use compress::{Compression, Levels, Scratch};
 pub use error::{ErrorKind, RecordError};
 pub use read::{Header, Record, records};
+pub use recode::{Recode, Target};
 pub use validate::{Rules, Validated, Validator, validate};
