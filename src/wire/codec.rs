@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::ErrorCode;
-use super::types::{Records, StrBytes, Uuid};
+use super::types::{Double, Records, StrBytes, Uuid};
 
 /// A message that can be read and written in each of its versions.
 pub trait Message: Sized {
@@ -649,13 +649,23 @@ impl Field for bool {
     }
 }
 
-impl Field for f64 {
+impl Field for u16 {
     fn read(r: &mut Reader, _: Version) -> Result<Self, DecodeError> {
-        r.array().map(f64::from_be_bytes)
+        r.array().map(u16::from_be_bytes)
     }
 
     fn write(&self, w: &mut Writer, _: Version) {
-        w.buf.put_f64(*self);
+        w.buf.put_u16(*self);
+    }
+}
+
+impl Field for Double {
+    fn read(r: &mut Reader, _: Version) -> Result<Self, DecodeError> {
+        r.array().map(f64::from_be_bytes).map(Double)
+    }
+
+    fn write(&self, w: &mut Writer, _: Version) {
+        w.buf.put_f64(self.0);
     }
 }
 

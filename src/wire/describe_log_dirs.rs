@@ -4,7 +4,8 @@ use super::{ErrorCode, StrBytes};
 message! {
     /// DescribeLogDirs (35): log directories and what partitions take in them (KIP-113).
     /// v2: flexible (KIP-482). v3: an error of the whole. v4: size of the volume (KIP-827).
-    api 35, versions 1..=4, flexible 2..;
+    /// v5: directories that get no more partitions (KIP-1066).
+    api 35, versions 1..=5, flexible 2..;
 
     request {
         /// Null asks for all.
@@ -30,6 +31,7 @@ message! {
         total_bytes: i64 [4..] = -1,
         /// Of the volume; -1 when it is not known (KIP-827).
         usable_bytes: i64 [4..] = -1,
+        is_cordoned: bool [5..],
     }
 
     struct DescribeLogDirsTopic {

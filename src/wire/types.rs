@@ -8,6 +8,22 @@ use std::str::{FromStr, Utf8Error};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+/// A floating-point number. It is equal to itself also when it is none (NaN).
+#[derive(Clone, Copy, Default)]
+pub struct Double(pub f64);
+
+impl PartialEq for Double {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl fmt::Debug for Double {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// An immutable UTF-8 string that shares its bytes with the frame it came from.
 ///
 /// A clone copies no text, but it keeps the whole frame alive: what is stored for longer than a

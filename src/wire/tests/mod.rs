@@ -207,7 +207,8 @@ fn printed_fields(message: &impl Debug) -> Vec<(String, String)> {
         match fields.last_mut() {
             // A nullable field that a version does not have is null here, and may be empty there.
             Some((_, outer)) if empty && outer == "Some(" => *outer = "None".to_owned(),
-            _ => fields.push((name.to_owned(), comparable(value))),
+            // They write keywords with an underscore.
+            _ => fields.push((name.trim_start_matches('_').to_owned(), comparable(value))),
         }
     }
     fields
@@ -321,17 +322,30 @@ apis! {
     delete_records DeleteRecordsRequest DeleteRecordsResponse,
     init_producer_id InitProducerIdRequest InitProducerIdResponse,
     offset_for_leader_epoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+    describe_acls DescribeAclsRequest DescribeAclsResponse,
+    create_acls CreateAclsRequest CreateAclsResponse,
+    delete_acls DeleteAclsRequest DeleteAclsResponse,
     describe_configs DescribeConfigsRequest DescribeConfigsResponse,
     alter_configs AlterConfigsRequest AlterConfigsResponse,
+    alter_replica_log_dirs AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
     describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
     create_partitions CreatePartitionsRequest CreatePartitionsResponse,
     delete_groups DeleteGroupsRequest DeleteGroupsResponse,
+    elect_leaders ElectLeadersRequest ElectLeadersResponse,
     incremental_alter_configs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+    alter_partition_reassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+    list_partition_reassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
     offset_delete OffsetDeleteRequest OffsetDeleteResponse classic,
+    describe_client_quotas DescribeClientQuotasRequest DescribeClientQuotasResponse,
+    describe_user_scram_credentials DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse,
+    describe_quorum DescribeQuorumRequest DescribeQuorumResponse,
+    update_features UpdateFeaturesRequest UpdateFeaturesResponse,
     describe_cluster DescribeClusterRequest DescribeClusterResponse,
     describe_producers DescribeProducersRequest DescribeProducersResponse,
+    unregister_broker UnregisterBrokerRequest UnregisterBrokerResponse,
     consumer_group_heartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
     consumer_group_describe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
+    list_config_resources ListConfigResourcesRequest ListConfigResourcesResponse,
     describe_topic_partitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
 }
 
@@ -393,6 +407,7 @@ fn versions_that_nobody_else_checks_are_known() {
             ("offset_commit", vec![10]),
             ("offset_fetch", vec![10]),
             ("init_producer_id", vec![6]),
+            ("describe_log_dirs", vec![5]),
         ]
     );
 }

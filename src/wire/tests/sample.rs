@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::encode_all;
 use crate::wire::codec::{Field, Message, Version, Writer};
-use crate::wire::{ErrorCode, Records, StrBytes, Uuid};
+use crate::wire::{Double, ErrorCode, Records, StrBytes, Uuid};
 
 /// Bytes that decide what a sample looks like. When they are used up, all else is small: zero, null
 /// or empty. So fewer bytes are a smaller sample.
@@ -62,6 +62,18 @@ macro_rules! integer_samples {
 }
 
 integer_samples!(i8, i16, i32, i64);
+
+impl Sample for u16 {
+    fn sample(s: &mut Source<'_>, _: Version) -> Self {
+        Self::from_be_bytes(s.bytes())
+    }
+}
+
+impl Sample for Double {
+    fn sample(s: &mut Source<'_>, v: Version) -> Self {
+        Self(i32::sample(s, v).into())
+    }
+}
 
 impl Sample for bool {
     fn sample(s: &mut Source<'_>, _: Version) -> Self {
