@@ -23,6 +23,7 @@ use crate::partition::messages::{
     PartitionError, Produce, Produced,
 };
 use crate::partition::owner::Partitions;
+use crate::partition::producers::ActiveProducer;
 use crate::record::Scratch;
 use crate::store::PartitionId;
 use crate::wire::Uuid;
@@ -45,6 +46,8 @@ pub enum Request {
     DeleteRecords(Vec<Deletion>),
     LeaderEpochs(Vec<PartitionId>),
     EpochEnds(Vec<EpochQuery>),
+    Sizes(Vec<PartitionId>),
+    ActiveProducers(Vec<PartitionId>),
     /// From shard 0: the new snapshot.
     TakeCatalog(Arc<Catalog>),
     /// To shard 0.
@@ -63,6 +66,8 @@ pub enum Reply {
     LowWatermarks(Vec<Result<i64, PartitionError>>),
     LeaderEpochs(Vec<i32>),
     EpochEnds(Vec<Result<EpochEnd, PartitionError>>),
+    Sizes(Vec<u64>),
+    ActiveProducers(Vec<Vec<ActiveProducer>>),
     Changed(Changed),
 }
 
@@ -86,6 +91,12 @@ impl Facts {
     /// The one that answers for the cluster. Any would do.
     pub fn controller_id(&self) -> i32 {
         self.config.broker_id
+    }
+
+    /// The broker that a shard is to clients.
+    fn broker_of(&self, shard: usize) -> i32 {
+        let own = self.brokers.get(shard).or(self.brokers.first());
+        own.map_or(self.controller_id(), |broker| broker.id)
     }
 
     pub fn is_broker(&self, id: i32) -> bool {
@@ -155,6 +166,12 @@ impl Service for Gateway {
             }
             Request::EpochEnds(queries) => {
                 reply.send(Reply::EpochEnds(self.partitions.epoch_ends(&queries)));
+            }
+            Request::Sizes(ids) => reply.send(Reply::Sizes(self.partitions.sizes(&ids))),
+            Request::ActiveProducers(ids) => {
+                reply.send(Reply::ActiveProducers(
+                    self.partitions.active_producers(&ids),
+                ));
             }
             Request::TakeCatalog(catalog) => {
                 *self.catalog.borrow_mut() = catalog.clone();
@@ -271,9 +288,12 @@ impl Gateway {
 
     /// The broker that leads a partition, as clients are told.
     pub fn leader(&self, id: PartitionId) -> i32 {
-        let brokers = &self.facts.brokers;
-        let own = brokers.get(self.owner(id)).or(brokers.first());
-        own.map_or(self.facts.controller_id(), |broker| broker.id)
+        self.facts.broker_of(self.owner(id))
+    }
+
+    /// The broker that this shard is, as clients are told.
+    pub fn broker_id(&self) -> i32 {
+        self.facts.broker_of(self.shard.index())
     }
 
     pub fn new_fetch_id(&self) -> FetchId {

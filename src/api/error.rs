@@ -12,6 +12,12 @@ use crate::wire::ErrorCode;
 pub(super) const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or \
      the message was sent to an incompatible broker. See the broker logs for more details.";
 
+/// What Kafka says of a partition that it does not have.
+pub(super) const NOT_HERE: &str = "This server does not host this topic-partition.";
+
+/// What Kafka says of ACLs when nothing would go by them.
+pub(super) const NO_AUTHORIZER: &str = "No Authorizer is configured.";
+
 impl From<PartitionError> for ErrorCode {
     fn from(error: PartitionError) -> Self {
         match error {

@@ -13,7 +13,7 @@ use shards::log_limited;
 use super::{Api, Call, Handled, operations, owners};
 use crate::catalog::keeper::{CHANGES_MAX, Change, changes_of};
 use crate::catalog::{Topic, name};
-use crate::gateway::{Broker, Gateway, Reply, Request as ShardRequest};
+use crate::gateway::{Broker, Gateway};
 use crate::store::PartitionId;
 use crate::wire::metadata::{
     KEY, MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition,
@@ -248,7 +248,6 @@ fn unknown_name(name: StrBytes) -> MetadataResponseTopic {
     }
 }
 
-/// An epoch stays unknown (-1) where the owner does not answer.
 async fn fill_leader_epochs(gateway: &Gateway, topics: &mut [MetadataResponseTopic]) {
     let partitions = topics.iter().flat_map(|topic| {
         let id = |index| PartitionId {
@@ -257,21 +256,10 @@ async fn fill_leader_epochs(gateway: &Gateway, topics: &mut [MetadataResponseTop
         };
         topic.partitions.iter().map(move |p| id(p.partition_index))
     });
-    let epochs = |reply| match reply {
-        Reply::LeaderEpochs(epochs) => Some(epochs),
-        _ => None,
-    };
-    let epochs = owners::ask(
-        gateway,
-        partitions,
-        |id| *id,
-        ShardRequest::LeaderEpochs,
-        epochs,
-    )
-    .await;
+    let epochs = owners::leader_epochs(gateway, partitions).await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
     for (partition, epoch) in partitions.zip(epochs) {
-        partition.leader_epoch = epoch.unwrap_or(-1);
+        partition.leader_epoch = epoch;
     }
 }
 

@@ -19,27 +19,44 @@ use crate::wire::codec::{DecodeError, Message, Reader};
 use crate::wire::frame::{RequestHeader, encode_answer};
 
 mod alter_configs;
+mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod assignment;
 mod config_resource;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod describe_user_scram_credentials;
+mod elect_leaders;
 mod error;
 mod fetch;
 mod find_coordinator;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod limits;
+mod list_config_resources;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod operations;
 mod owners;
 mod produce;
 mod recode;
+mod unregister_broker;
+mod update_features;
 
 /// Every API that is served, by key.
 pub const REGISTRY: &[Api] = &[
@@ -54,11 +71,27 @@ pub const REGISTRY: &[Api] = &[
     delete_records::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
+    describe_acls::API,
+    create_acls::API,
+    delete_acls::API,
     describe_configs::API,
     alter_configs::API,
+    alter_replica_log_dirs::API,
+    describe_log_dirs::API,
     create_partitions::API,
+    elect_leaders::API,
     incremental_alter_configs::API,
+    alter_partition_reassignments::API,
+    list_partition_reassignments::API,
+    describe_client_quotas::API,
+    describe_user_scram_credentials::API,
+    describe_quorum::API,
+    update_features::API,
     describe_cluster::API,
+    describe_producers::API,
+    unregister_broker::API,
+    list_config_resources::API,
+    describe_topic_partitions::API,
 ];
 
 /// One API: what it is called, which versions of it are served, and by what.

@@ -39,3 +39,16 @@ pub(super) async fn ask<T, R>(
     }
     all
 }
+
+/// The leader epochs of partitions, in their order; unknown (-1) where the owner does not answer.
+pub(super) async fn leader_epochs(
+    gateway: &Gateway,
+    partitions: impl IntoIterator<Item = PartitionId>,
+) -> Vec<i32> {
+    let epochs = |reply| match reply {
+        Reply::LeaderEpochs(epochs) => Some(epochs),
+        _ => None,
+    };
+    let found = ask(gateway, partitions, |id| *id, Request::LeaderEpochs, epochs).await;
+    found.into_iter().map(|epoch| epoch.unwrap_or(-1)).collect()
+}

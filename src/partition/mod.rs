@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 
 use self::epochs::LeaderEpochs;
 use self::messages::EpochEnd;
-use self::producers::{Producers, Sequence, SequenceError};
+use self::producers::{ActiveProducer, Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekGoal, SeekPlan};
@@ -182,6 +182,16 @@ impl Partition {
             high_watermark: self.high_watermark,
             last_stable_offset: self.high_watermark,
         }
+    }
+
+    /// Bytes on the disk.
+    pub fn size(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
+    /// Producers whose batches are remembered.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.state.producers.active().collect()
     }
 
     pub fn leader_epoch(&self) -> i32 {

@@ -23,6 +23,7 @@ use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
 };
+use super::producers::ActiveProducer;
 use super::read::{Cold, ColdRead, Lookup, Part, check_epoch, check_fetch};
 use super::{Appended, Partition, Read, State};
 use crate::catalog::Catalog;
@@ -291,6 +292,23 @@ impl Partitions {
                     .map_or(0, |slot| slot.partition.leader_epoch())
             })
             .collect()
+    }
+
+    /// Bytes of partitions on the disk, in their order.
+    pub fn sizes(&self, ids: &[PartitionId]) -> Vec<u64> {
+        let inner = self.inner.borrow();
+        let size = |id| inner.slots.get(id).map_or(0, |slot| slot.partition.size());
+        ids.iter().map(size).collect()
+    }
+
+    /// The producers that partitions remember, in their order.
+    pub fn active_producers(&self, ids: &[PartitionId]) -> Vec<Vec<ActiveProducer>> {
+        let inner = self.inner.borrow();
+        let active = |id| {
+            let slot = inner.slots.get(id);
+            slot.map_or_else(Vec::new, |slot| slot.partition.active_producers())
+        };
+        ids.iter().map(active).collect()
     }
 
     /// Where leader epochs end, in the order of the queries.

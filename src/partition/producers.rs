@@ -61,7 +61,30 @@ pub enum SequenceError {
     OutOfOrder { got: i32, last: i32 },
 }
 
+/// A producer that is known, as it wrote last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub id: i64,
+    pub epoch: i16,
+    pub last_sequence: i32,
+    /// Milliseconds since the epoch.
+    pub last_write_ms: i64,
+}
+
 impl Producers {
+    /// All that are known, in no particular order.
+    pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        self.entries.iter().filter_map(|(id, entry)| {
+            let last = entry.batches.back()?;
+            Some(ActiveProducer {
+                id: *id,
+                epoch: last.epoch,
+                last_sequence: last.last_sequence,
+                last_write_ms: last.appended_ms,
+            })
+        })
+    }
+
     /// Judges a batch of an idempotent producer.
     pub fn check(&self, batch: &BatchHeader) -> Result<Sequence, SequenceError> {
         // A producer that is not known may begin anywhere: its state may have expired.
@@ -357,6 +380,23 @@ mod tests {
         producers.note(&batch(2, 0, 0, 1), 12, 5, NOW);
         producers.roll_back(5);
         assert_eq!(producers, committed);
+    }
+
+    #[test]
+    fn active_producers_are_told_as_they_wrote_last() {
+        let mut producers = Producers::default();
+        store(&mut producers, &batch(1, 0, 0, 3), 0);
+        store(&mut producers, &batch(1, 2, 0, 5), 3);
+        let last = ActiveProducer {
+            id: 1,
+            epoch: 2,
+            last_sequence: 4,
+            last_write_ms: NOW,
+        };
+        assert!(producers.active().eq([last]));
+        producers.roll_back(3);
+        let epochs = producers.active().map(|p| (p.epoch, p.last_sequence));
+        assert!(epochs.eq([(0, 2)]));
     }
 
     #[test]
