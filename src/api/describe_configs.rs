@@ -5,7 +5,7 @@
 //! groups have none; what is asked of them is checked and answered as Kafka does for configs that it
 //! does not know.
 
-use super::config_resource::ResourceType;
+use super::config_resource::{Brokers, ResourceType};
 use super::error::MALFORMED;
 use super::{Answer, Api, Call, Handled};
 use crate::catalog::topic_config::{self, ConfigSource, ConfigType, Row, Synonym};
@@ -37,8 +37,7 @@ fn handle(mut call: Call) -> Handled {
     }
     let describer = Describer {
         catalog: &catalog,
-        broker_id: config.broker_id,
-        is_broker: &|id| call.gateway.facts().is_broker(id),
+        brokers: Brokers::of(&call.gateway),
         options: config.kafka_configs().collect(),
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
@@ -59,8 +58,7 @@ fn invalid_request(message: impl Into<StrBytes>) -> Refusal {
 /// What resources are described from, and how.
 struct Describer<'a> {
     catalog: &'a Catalog,
-    broker_id: i32,
-    is_broker: &'a dyn Fn(i32) -> bool,
+    brokers: Brokers,
     /// What this broker was started with.
     options: Vec<KafkaConfig>,
     synonyms: bool,
@@ -94,10 +92,10 @@ impl Describer<'_> {
         let name = &resource.resource_name;
         match ResourceType::of(resource.resource_type) {
             Some(ResourceType::Topic) => Ok(self.topic(self.find(name)?, resource)),
-            Some(ResourceType::Broker) => match self.is_this_broker(name)? {
-                true => Ok(self.broker(resource)),
+            Some(ResourceType::Broker) => match self.which_broker(name)? {
+                Some(id) => Ok(self.broker(id, resource)),
                 // What all brokers share can only be set while they run.
-                false => Ok(self.all_brokers(resource)),
+                None => Ok(self.all_brokers(resource)),
             },
             Some(ResourceType::BrokerLogger) => self.check_logger(name),
             Some(ResourceType::ClientMetrics) if name.is_empty() => Err(invalid_request(
@@ -141,22 +139,27 @@ impl Describer<'_> {
     }
 
     /// The empty name stands for all brokers together.
-    fn is_this_broker(&self, name: &str) -> Result<bool, Refusal> {
+    fn which_broker(&self, name: &str) -> Result<Option<i32>, Refusal> {
         if name.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let this = self.broker_id;
+        let this = self.brokers.this;
         match broker_id(name)? {
-            id if (self.is_broker)(id) => Ok(true),
+            id if self.brokers.keeper(id).is_some() => Ok(Some(id)),
             id => Err(invalid_request(format!(
                 "Unexpected broker id, expected {this} or empty string, but received {id}"
             ))),
         }
     }
 
-    fn broker(&self, resource: &DescribeConfigsResource) -> Vec<Described> {
+    fn broker(&self, id: i32, resource: &DescribeConfigsResource) -> Vec<Described> {
         let fixed = |option: &KafkaConfig| {
-            let (value, default) = (option.value.clone(), option.default.clone());
+            let default = option.default.clone();
+            let value = match option.name {
+                // Of brokers that share their configs this is all that differs.
+                "broker.id" => id.to_string(),
+                _ => option.value.clone(),
+            };
             Described {
                 name: option.name,
                 kind: kind(&option.opt.form),
@@ -214,9 +217,9 @@ impl Describer<'_> {
         if name.is_empty() {
             return Err(invalid_request("Broker id must not be empty"));
         }
-        let this = self.broker_id;
+        let this = self.brokers.this;
         match broker_id(name)? {
-            id if (self.is_broker)(id) => Ok(Vec::new()),
+            id if self.brokers.keeper(id).is_some() => Ok(Vec::new()),
             id => Err(invalid_request(format!(
                 "Unexpected broker id, expected {this} but received {id}"
             ))),
@@ -344,8 +347,10 @@ mod tests {
         let topic = Topic::new(&"t".into(), 1, own).expect("an id");
         let describer = Describer {
             catalog: &Catalog::new(broker, [Topic { configs, ..topic }]),
-            broker_id: config.broker_id,
-            is_broker: &|id| id == config.broker_id,
+            brokers: Brokers {
+                ids: vec![config.broker_id],
+                this: config.broker_id,
+            },
             options: config.kafka_configs().collect(),
             synonyms: true,
             documentation: true,

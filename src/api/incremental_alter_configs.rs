@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::config_resource::ResourceType;
+use super::config_resource::{Brokers, ResourceType};
 use super::{Api, Call, Handled};
 use crate::catalog::alter::{AlterError, Alteration, Operation, Resource};
 use crate::catalog::keeper::{Change, Changed};
@@ -88,7 +88,7 @@ pub(super) async fn alter(
     way: Way,
     validate_only: bool,
 ) -> Vec<AlterConfigsResourceResponse> {
-    let mut checked = check_all(&resources, way, gateway.config().broker_id);
+    let mut checked = check_all(&resources, way, &Brokers::of(gateway));
     let good: Vec<_> = checked
         .iter()
         .filter_map(|change| change.as_ref().ok().cloned().flatten())
@@ -146,13 +146,13 @@ fn response((resource, checked): (AlterConfigsResource, Checked)) -> AlterConfig
 type Checked = Result<Option<(Resource, Alteration)>, Refusal>;
 
 /// All that can be checked without the catalog.
-fn check_all(resources: &[AlterConfigsResource], way: Way, broker_id: i32) -> Vec<Checked> {
+fn check_all(resources: &[AlterConfigsResource], way: Way, brokers: &Brokers) -> Vec<Checked> {
     let mut times: HashMap<_, usize> = HashMap::new();
     for resource in resources {
         *times.entry(identity(resource)).or_default() += 1;
     }
     let check = |resource: &AlterConfigsResource| match times.get(&identity(resource)) {
-        Some(1) => check(resource, way, broker_id),
+        Some(1) => check(resource, way, brokers),
         _ => {
             let message = "Each resource must appear at most once.";
             Err(Unusable::Refused(Refusal::invalid_request(message)))
@@ -198,7 +198,7 @@ impl From<Refusal> for Unusable {
 fn check(
     resource: &AlterConfigsResource,
     way: Way,
-    broker_id: i32,
+    brokers: &Brokers,
 ) -> Result<Option<(Resource, Alteration)>, Unusable> {
     let mut names = HashSet::new();
     if !resource.configs.iter().all(|c| names.insert(&c.name)) {
@@ -224,7 +224,7 @@ fn check(
             Ok(Some((Resource::Topic(name.to_string()), by)))
         }
         ResourceType::Broker => {
-            let broker = this_broker(name, broker_id)?;
+            let broker = which_broker(name, brokers)?;
             let unknown = |operation| format!("Unknown operations type {operation}");
             let by = alteration(resource, way)
                 .map_err(|operation| Refusal::invalid_request(unknown(operation)))?;
@@ -232,7 +232,7 @@ fn check(
         }
         ResourceType::BrokerLogger if way == Way::Replace => Err(unknown_type().into()),
         ResourceType::BrokerLogger => {
-            check_loggers(resource, broker_id)?;
+            check_loggers(resource, brokers)?;
             Ok(None)
         }
         ResourceType::ClientMetrics | ResourceType::Group => {
@@ -267,16 +267,14 @@ fn alteration(resource: &AlterConfigsResource, way: Way) -> Result<Alteration, i
 }
 
 /// The empty name stands for all brokers together.
-fn this_broker(name: &str, this: i32) -> Result<Option<i32>, Refusal> {
+fn which_broker(name: &str, brokers: &Brokers) -> Result<Option<i32>, Refusal> {
     if name.is_empty() {
         return Ok(None);
     }
-    match node_id(name)? {
-        id if id == this => Ok(Some(id)),
-        id => Err(Refusal::invalid_request(format!(
-            "Unexpected broker id, expected {this}, but received {id}"
-        ))),
-    }
+    let (id, this) = (node_id(name)?, brokers.this);
+    let text = format!("Unexpected broker id, expected {this}, but received {id}");
+    let keeper = brokers.keeper(id);
+    keeper.map(Some).ok_or(Refusal::invalid_request(text))
 }
 
 fn node_id(name: &str) -> Result<i32, Refusal> {
@@ -286,9 +284,10 @@ fn node_id(name: &str) -> Result<i32, Refusal> {
 }
 
 /// There are no loggers whose levels could be set.
-fn check_loggers(resource: &AlterConfigsResource, this: i32) -> Result<(), Refusal> {
+fn check_loggers(resource: &AlterConfigsResource, brokers: &Brokers) -> Result<(), Refusal> {
     let id = node_id(&resource.resource_name)?;
-    if id != this {
+    if brokers.keeper(id).is_none() {
+        let this = brokers.this;
         let text = format!("Unexpected node id. Expected {this}, but received {id}");
         return Err(Refusal::invalid_request(text));
     }
@@ -357,6 +356,13 @@ mod tests {
 
     const INVALID: ErrorCode = ErrorCode::INVALID_REQUEST;
 
+    fn brokers() -> Brokers {
+        Brokers {
+            ids: vec![1],
+            this: 1,
+        }
+    }
+
     /// Code and text of each; 0 and nothing for what is good.
     fn said(resources: &[AlterConfigsResource], way: Way) -> Vec<(ErrorCode, String)> {
         let said = |checked: Checked| match checked {
@@ -366,7 +372,10 @@ mod tests {
                 refusal.message.unwrap_or_default().to_string(),
             ),
         };
-        check_all(resources, way, 1).into_iter().map(said).collect()
+        check_all(resources, way, &brokers())
+            .into_iter()
+            .map(said)
+            .collect()
     }
 
     #[test]
@@ -518,7 +527,11 @@ mod tests {
             (METRICS, "c", delete),
             (GROUP, "g", delete),
         ] {
-            let checked = check_all(&[resource(resource_type, name, configs)], Way::Each, 1);
+            let checked = check_all(
+                &[resource(resource_type, name, configs)],
+                Way::Each,
+                &brokers(),
+            );
             assert_eq!(checked, [Ok(None)]);
         }
     }
@@ -537,16 +550,25 @@ mod tests {
         let each = Alteration::Each(operations);
         let topic = Resource::Topic("t".to_owned());
         assert_eq!(
-            check_all(&asked, Way::Each, 1),
+            check_all(&asked, Way::Each, &brokers()),
             [
                 Ok(Some((topic, each.clone()))),
                 Ok(Some((Resource::Broker(None), each)))
             ]
         );
+        let shards = Brokers {
+            ids: vec![1, 2],
+            this: 2,
+        };
+        let second = [resource(BROKER, "2", &configs[..1])];
+        let changes = check_all(&second, Way::Each, &shards);
+        let [Ok(Some((Resource::Broker(Some(1)), _)))] = &changes[..] else {
+            panic!("what all brokers of the process share is changed: {changes:?}")
+        };
         let asked = [resource(BROKER, "01", &configs[..1])];
         let values = [("b".to_owned(), "c".to_owned())];
         let replace = Alteration::Replace(values.into_iter().collect());
         let expected = Ok(Some((Resource::Broker(Some(1)), replace)));
-        assert_eq!(check_all(&asked, Way::Replace, 1), [expected]);
+        assert_eq!(check_all(&asked, Way::Replace, &brokers()), [expected]);
     }
 }
