@@ -184,11 +184,6 @@ impl Partition {
         }
     }
 
-    /// Bytes on the disk.
-    pub fn size(&self) -> u64 {
-        self.log.size_bytes()
-    }
-
     /// Producers whose batches are remembered.
     pub fn active_producers(&self) -> Vec<ActiveProducer> {
         self.state.producers.active().collect()

@@ -297,7 +297,12 @@ impl Partitions {
     /// Bytes of partitions on the disk, in their order.
     pub fn sizes(&self, ids: &[PartitionId]) -> Vec<u64> {
         let inner = self.inner.borrow();
-        let size = |id| inner.slots.get(id).map_or(0, |slot| slot.partition.size());
+        let size = |id| {
+            inner
+                .slots
+                .get(id)
+                .map_or(0, |slot| slot.partition.size_bytes())
+        };
         ids.iter().map(size).collect()
     }
 
