@@ -147,7 +147,7 @@ impl Start {
         let options = Options {
             shards: config.shards,
             durable: config.flush == Flush::Durable,
-            segment_bytes: config.log_segment_bytes,
+            rolling: TopicConfig::from(config).rolling(),
         };
         let (partitions, stores, report) = data.recover::<State>(&ids, &options).map_err(failed)?;
         let seed = |store| Seed {
@@ -328,6 +328,7 @@ fn make_gateway(
         tail_bytes: config.tail_memory,
         uncommitted_bytes: config.max_uncommitted_bytes,
         checkpoint_interval: config.checkpoint_interval,
+        retention_check_interval: config.log_retention_check_interval,
         producer_id_expiration_ms: config.producer_id_expiration.as_millis() as i64,
     };
     let partitions = Partitions::new(

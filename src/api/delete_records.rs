@@ -110,6 +110,10 @@ fn locate(
     }
     let id = topic.partition(index);
     let id = id.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let policy = topic.config.cleanup_policy;
+    if policy.compacts() && !policy.deletes() {
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
     let before = match offset {
         HIGH_WATERMARK => DeleteBefore::HighWatermark,
         offset => DeleteBefore::Offset(offset),

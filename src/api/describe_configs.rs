@@ -437,6 +437,7 @@ mod tests {
             types,
             [
                 ("broker.id", 3),
+                ("log.retention.check.interval.ms", 5),
                 ("num.partitions", 3),
                 ("auto.create.topics.enable", 1),
                 ("producer.id.expiration.ms", 3),

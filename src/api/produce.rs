@@ -478,7 +478,7 @@ fn rules(gateway: &Gateway, topic: &Topic, target: Option<Target>) -> Rules {
         timestamp_type: topic.config.timestamp_type,
         timestamp_before_max_ms: topic.config.timestamp_before_max_ms,
         timestamp_after_max_ms: topic.config.timestamp_after_max_ms,
-        compacted: false,
+        compacted: topic.config.cleanup_policy.compacts(),
         max_batch_bytes: topic.config.max_message_bytes,
         max_inflated_bytes: config.max_inflated_bytes,
     }

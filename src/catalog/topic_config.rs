@@ -12,6 +12,9 @@ use crate::config::{CompressionType, Config};
 use crate::record::batch::TimestampType;
 use crate::record::compress::LevelRange;
 use crate::record::{Compression, Levels, Target};
+use crate::store::local::{Retention, Rolling};
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What a topic's configs and the broker's defaults come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,112 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     /// `segment.bytes`
     pub segment_bytes: u64,
+    /// `segment.ms`
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`
+    pub segment_jitter_ms: i64,
+    /// `cleanup.policy`
+    pub cleanup_policy: CleanupPolicy,
+    /// `retention.ms`; negative: for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes`; negative: all.
+    pub retention_bytes: i64,
+    /// `file.delete.delay.ms`
+    pub file_delete_delay_ms: i64,
+    /// `min.insync.replicas`
+    pub min_insync_replicas: i32,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`
+    pub max_compaction_lag_ms: i64,
+    /// `min.cleanable.dirty.ratio`
+    pub min_cleanable_dirty_ratio: Ratio,
+}
+
+/// What becomes of old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    Nothing,
+    Delete,
+    Compact,
+    CompactDelete,
+    /// The same, as it was given in this order.
+    DeleteCompact,
+}
+
+impl CleanupPolicy {
+    /// Records are deleted when they are old or many.
+    pub fn deletes(self) -> bool {
+        !matches!(self, CleanupPolicy::Nothing | CleanupPolicy::Compact)
+    }
+
+    /// Records need keys, of each of which the last record is kept.
+    pub fn compacts(self) -> bool {
+        !matches!(self, CleanupPolicy::Nothing | CleanupPolicy::Delete)
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            CleanupPolicy::Nothing => "",
+            CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Compact => "compact",
+            CleanupPolicy::CompactDelete => "compact,delete",
+            CleanupPolicy::DeleteCompact => "delete,compact",
+        }
+    }
+}
+
+/// A number from 0 to 1, or none at all, as Kafka takes it too.
+#[derive(Debug, Clone, Copy)]
+pub struct Ratio(f64);
+
+impl PartialEq for Ratio {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Ratio {}
+
+impl Ratio {
+    /// As Java writes it.
+    fn text(self) -> String {
+        let text = match self.0 {
+            small if small > 0.0 && small < 1e-3 => format!("{small:E}"),
+            usual => return format!("{usual:?}"),
+        };
+        match text.split_once('E') {
+            Some((digits, power)) if !digits.contains('.') => format!("{digits}.0E{power}"),
+            _ => text,
+        }
+    }
+}
+
+impl TopicConfig {
+    /// When partitions begin new segments.
+    pub fn rolling(&self) -> Rolling {
+        // A record has to leave the last segment before it can be compacted.
+        let segment_ms = match self.cleanup_policy.compacts() {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        };
+        Rolling {
+            segment_bytes: self.segment_bytes,
+            segment_ms,
+            segment_jitter_ms: self.segment_jitter_ms,
+        }
+    }
+
+    /// What is kept of partitions; `None`: everything.
+    pub fn retention(&self) -> Option<Retention> {
+        let limited = self.retention_ms >= 0 || self.retention_bytes >= 0;
+        (limited && self.cleanup_policy.deletes()).then_some(Retention {
+            bytes: self.retention_bytes,
+            ms: self.retention_ms,
+        })
+    }
 }
 
 /// Kafka's defaults.
@@ -43,6 +152,17 @@ impl Default for TopicConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             segment_bytes: 1 << 30,
+            segment_ms: 7 * DAY_MS,
+            segment_jitter_ms: 0,
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            file_delete_delay_ms: 60_000,
+            min_insync_replicas: 1,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: Ratio(0.5),
         }
     }
 }
@@ -66,10 +186,14 @@ impl From<&Config> for TopicConfig {
                 zstd: config.compression_zstd_level.0,
             },
             max_message_bytes: config.message_max_bytes,
-            timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: millis(config.message_timestamp_before_max),
             timestamp_after_max_ms: millis(config.message_timestamp_after_max),
             segment_bytes: config.log_segment_bytes,
+            segment_ms: millis(config.log_roll),
+            retention_ms: config.log_retention.map_or(-1, millis),
+            retention_bytes: config.log_retention_bytes.map_or(-1, |bytes| bytes as i64),
+            file_delete_delay_ms: millis(config.log_segment_delete_delay),
+            ..Self::default()
         }
     }
 }
@@ -96,6 +220,7 @@ pub enum ConfigType {
     String = 2,
     Int = 3,
     Long = 5,
+    Double = 6,
     List = 7,
 }
 
@@ -118,12 +243,12 @@ pub const TABLE: &[Row] = &[
         name: "cleanup.policy",
         broker_name: "log.cleanup.policy",
         kind: ConfigType::List,
-        doc: "What becomes of old records.",
-        set: |_, given| {
-            given.list_of(&["compact", "delete"])?;
-            given.only("delete")
+        doc: "What becomes of old records: deleted, or compacted to the last of each key, which is not done yet.",
+        set: |config, given| {
+            config.cleanup_policy = given.cleanup_policy()?;
+            Ok(())
         },
-        get: |_| "delete".to_owned(),
+        get: |config| config.cleanup_policy.text().to_owned(),
     },
     Row {
         name: "compression.gzip.level",
@@ -181,6 +306,39 @@ pub const TABLE: &[Row] = &[
         get: |config| config.compression_levels.zstd.to_string(),
     },
     Row {
+        name: "delete.retention.ms",
+        broker_name: "log.cleaner.delete.retention.ms",
+        kind: ConfigType::Long,
+        doc: "How long a compacted topic keeps the marks of deleted keys; for when topics are compacted.",
+        set: |config, given| {
+            config.delete_retention_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.delete_retention_ms.to_string(),
+    },
+    Row {
+        name: "file.delete.delay.ms",
+        broker_name: "log.segment.delete.delay.ms",
+        kind: ConfigType::Long,
+        doc: "How long the files of removed segments stay.",
+        set: |config, given| {
+            config.file_delete_delay_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.file_delete_delay_ms.to_string(),
+    },
+    Row {
+        name: "max.compaction.lag.ms",
+        broker_name: "log.cleaner.max.compaction.lag.ms",
+        kind: ConfigType::Long,
+        doc: "After how long a record is compacted at the latest; until then, when a segment of a compacted topic is rolled.",
+        set: |config, given| {
+            config.max_compaction_lag_ms = given.long(1)?;
+            Ok(())
+        },
+        get: |config| config.max_compaction_lag_ms.to_string(),
+    },
+    Row {
         name: "max.message.bytes",
         broker_name: "message.max.bytes",
         kind: ConfigType::Int,
@@ -231,6 +389,61 @@ pub const TABLE: &[Row] = &[
         },
     },
     Row {
+        name: "min.cleanable.dirty.ratio",
+        broker_name: "log.cleaner.min.cleanable.ratio",
+        kind: ConfigType::Double,
+        doc: "How much of a log is not compacted yet before it is; for when topics are compacted.",
+        set: |config, given| {
+            config.min_cleanable_dirty_ratio = given.ratio()?;
+            Ok(())
+        },
+        get: |config| config.min_cleanable_dirty_ratio.text(),
+    },
+    Row {
+        name: "min.compaction.lag.ms",
+        broker_name: "log.cleaner.min.compaction.lag.ms",
+        kind: ConfigType::Long,
+        doc: "How long a record is not compacted; for when topics are compacted.",
+        set: |config, given| {
+            config.min_compaction_lag_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.min_compaction_lag_ms.to_string(),
+    },
+    Row {
+        name: "min.insync.replicas",
+        broker_name: "min.insync.replicas",
+        kind: ConfigType::Int,
+        doc: "Replicas that have to take what acks=all acknowledges; as in Kafka, never more than the topic has, which is one.",
+        set: |config, given| {
+            config.min_insync_replicas = given.int(1)?;
+            Ok(())
+        },
+        get: |config| config.min_insync_replicas.to_string(),
+    },
+    Row {
+        name: "retention.bytes",
+        broker_name: "log.retention.bytes",
+        kind: ConfigType::Long,
+        doc: "Bytes that a partition keeps, in whole segments; -1: all.",
+        set: |config, given| {
+            config.retention_bytes = given.long(i64::MIN)?;
+            Ok(())
+        },
+        get: |config| config.retention_bytes.to_string(),
+    },
+    Row {
+        name: "retention.ms",
+        broker_name: "log.retention.ms",
+        kind: ConfigType::Long,
+        doc: "How long records are kept, in whole segments; -1: for ever.",
+        set: |config, given| {
+            config.retention_ms = given.long(-1)?;
+            Ok(())
+        },
+        get: |config| config.retention_ms.to_string(),
+    },
+    Row {
         name: "segment.bytes",
         broker_name: "log.segment.bytes",
         kind: ConfigType::Int,
@@ -241,12 +454,32 @@ pub const TABLE: &[Row] = &[
         },
         get: |config| config.segment_bytes.to_string(),
     },
+    Row {
+        name: "segment.jitter.ms",
+        broker_name: "log.roll.jitter.ms",
+        kind: ConfigType::Long,
+        doc: "How much earlier than segment.ms a segment may end, so that not all do at the same time.",
+        set: |config, given| {
+            config.segment_jitter_ms = given.long(0)?;
+            Ok(())
+        },
+        get: |config| config.segment_jitter_ms.to_string(),
+    },
+    Row {
+        name: "segment.ms",
+        broker_name: "log.roll.ms",
+        kind: ConfigType::Long,
+        doc: "After how long a partition begins a new segment file.",
+        set: |config, given| {
+            config.segment_ms = given.long(1)?;
+            Ok(())
+        },
+        get: |config| config.segment_ms.to_string(),
+    },
 ];
 
 /// Topic configs that Kafka has and that would have no effect here.
 const NOT_SUPPORTED: &[&str] = &[
-    "delete.retention.ms",
-    "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
     "follower.replication.throttled.replicas",
@@ -254,19 +487,11 @@ const NOT_SUPPORTED: &[&str] = &[
     "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
-    "max.compaction.lag.ms",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
-    "min.insync.replicas",
     "preallocate",
     "remote.log.copy.disable",
     "remote.log.delete.on.disable",
     "remote.storage.enable",
-    "retention.bytes",
-    "retention.ms",
     "segment.index.bytes",
-    "segment.jitter.ms",
-    "segment.ms",
     "unclean.leader.election.enable",
 ];
 
@@ -285,6 +510,10 @@ pub enum ConfigError {
         value: String,
         reason: String,
     },
+    #[error(
+        "conflict topic config setting min.compaction.lag.ms ({0}) > max.compaction.lag.ms ({1})"
+    )]
+    CompactionLags(i64, i64),
     #[error("Configuration '{0}' values must not be empty.")]
     EmptyElement(&'static str),
 }
@@ -340,6 +569,10 @@ pub fn check<'a>(
     values
         .iter()
         .try_for_each(|(name, value)| config.set(name, value))?;
+    let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+    if min > max {
+        return Err(ConfigError::CompactionLags(min, max));
+    }
     Ok((values, config))
 }
 
@@ -496,6 +729,30 @@ impl<'a> Given<'a> {
         Err(self.invalid(&level.to_string(), reason))
     }
 
+    fn ratio(&self) -> Result<Ratio, ConfigError> {
+        let number = self.trimmed().parse::<f64>();
+        let number = number
+            .map_err(|_| self.invalid(self.value, "Not a number of type DOUBLE".to_owned()))?;
+        let reason = match number {
+            ..0.0 => "Value must be at least 0",
+            _ if number > 1.0 => "Value must be no more than 1",
+            _ => return Ok(Ratio(number)),
+        };
+        Err(self.invalid(&format!("{number:?}"), reason.to_owned()))
+    }
+
+    fn cleanup_policy(&self) -> Result<CleanupPolicy, ConfigError> {
+        self.list_of(&["compact", "delete"])?;
+        let at = |policy| self.value.split(',').position(|word| word.trim() == policy);
+        Ok(match (at("compact"), at("delete")) {
+            (None, None) => CleanupPolicy::Nothing,
+            (None, Some(_)) => CleanupPolicy::Delete,
+            (Some(_), None) => CleanupPolicy::Compact,
+            (Some(compact), Some(delete)) if compact < delete => CleanupPolicy::CompactDelete,
+            (Some(_), Some(_)) => CleanupPolicy::DeleteCompact,
+        })
+    }
+
     fn one_of(&self, words: &[&str]) -> Result<&'a str, ConfigError> {
         let word = self.trimmed();
         self.check_word(word, words)?;
@@ -519,18 +776,6 @@ impl<'a> Given<'a> {
             return Ok(());
         }
         Err(self.invalid(word, format!("String must be one of: {}", words.join(", "))))
-    }
-
-    /// Of what Kafka takes, only `word` is supported.
-    fn only(&self, word: &str) -> Result<(), ConfigError> {
-        if self
-            .trimmed()
-            .split(',')
-            .all(|element| element.trim() == word)
-        {
-            return Ok(());
-        }
-        Err(self.invalid(self.value, format!("Not supported yet, only {word} is")))
     }
 }
 
@@ -570,6 +815,27 @@ mod tests {
         for same in ["delete", " delete ", "delete , delete"] {
             assert_eq!(taken("cleanup.policy", same), TopicConfig::default());
         }
+        for (given, policy) in [
+            ("", CleanupPolicy::Nothing),
+            ("compact", CleanupPolicy::Compact),
+            ("compact, delete", CleanupPolicy::CompactDelete),
+            ("delete,compact", CleanupPolicy::DeleteCompact),
+        ] {
+            assert_eq!(taken("cleanup.policy", given).cleanup_policy, policy);
+        }
+        for (given, text) in [
+            ("1", "1.0"),
+            (" 0.25", "0.25"),
+            ("0.00001", "1.0E-5"),
+            ("NaN", "NaN"),
+        ] {
+            let config = taken("min.cleanable.dirty.ratio", given);
+            assert_eq!(config.min_cleanable_dirty_ratio.text(), text);
+        }
+        for (given, ms) in [("-1", -1), ("0", 0)] {
+            assert_eq!(taken("retention.ms", given).retention_ms, ms);
+        }
+        assert_eq!(taken("retention.bytes", "-2").retention_bytes, -2);
         assert_eq!(
             taken("compression.type", " producer "),
             TopicConfig::default()
@@ -668,6 +934,53 @@ mod tests {
             ),
             ("segment.bytes", "1e7", "1e7", "Not a number of type INT"),
             ("segment.bytes", "", "", "Not a number of type INT"),
+            ("segment.ms", "0", "0", "Value must be at least 1"),
+            ("segment.jitter.ms", "-1", "-1", "Value must be at least 0"),
+            ("retention.ms", "-2", "-2", "Value must be at least -1"),
+            ("retention.ms", "x", "x", "Not a number of type LONG"),
+            (
+                "file.delete.delay.ms",
+                "-1",
+                "-1",
+                "Value must be at least 0",
+            ),
+            ("min.insync.replicas", "0", "0", "Value must be at least 1"),
+            (
+                "delete.retention.ms",
+                "-1",
+                "-1",
+                "Value must be at least 0",
+            ),
+            (
+                "max.compaction.lag.ms",
+                "0",
+                "0",
+                "Value must be at least 1",
+            ),
+            (
+                "min.compaction.lag.ms",
+                "-1",
+                "-1",
+                "Value must be at least 0",
+            ),
+            (
+                "min.cleanable.dirty.ratio",
+                "1.5",
+                "1.5",
+                "Value must be no more than 1",
+            ),
+            (
+                "min.cleanable.dirty.ratio",
+                "-.1",
+                "-0.1",
+                "Value must be at least 0",
+            ),
+            (
+                "min.cleanable.dirty.ratio",
+                "x",
+                "x",
+                "Not a number of type DOUBLE",
+            ),
         ] {
             let text = format!("Invalid value {said} for configuration {name}: {reason}");
             assert_eq!(refusal(name, value), text);
@@ -701,19 +1014,36 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_refused_and_not_ignored() {
         assert_eq!(
-            refusal("retention.ms", "1000"),
-            "The topic config retention.ms is not supported yet"
+            refusal("flush.ms", "1000"),
+            "The topic config flush.ms is not supported yet"
         );
-        for (name, value, only) in [
-            ("cleanup.policy", "compact", "delete"),
-            ("cleanup.policy", "compact,delete", "delete"),
-            ("cleanup.policy", "", "delete"),
+    }
+
+    #[test]
+    fn lags_of_compaction_that_contradict_each_other_are_refused() {
+        let given = [
+            ("min.compaction.lag.ms", Some("10")),
+            ("max.compaction.lag.ms", Some("5")),
+        ];
+        let refused = check(TopicConfig::default(), given.into_iter());
+        assert_eq!(
+            refused.expect_err("a conflict").to_string(),
+            "conflict topic config setting min.compaction.lag.ms (10) > max.compaction.lag.ms (5)"
+        );
+    }
+
+    #[test]
+    fn only_policies_with_delete_have_a_retention() {
+        for (policy, limited) in [
+            ("delete", true),
+            ("compact,delete", true),
+            ("compact", false),
+            ("", false),
         ] {
-            let text = format!(
-                "Invalid value {value} for configuration {name}: Not supported yet, only {only} is"
-            );
-            assert_eq!(refusal(name, value), text);
+            let retention = taken("cleanup.policy", policy).retention();
+            assert_eq!(retention.is_some(), limited, "{policy}");
         }
+        assert_eq!(taken("retention.ms", "-1").retention(), None);
     }
 
     #[test]

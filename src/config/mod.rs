@@ -70,6 +70,16 @@ options! {
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.
         log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX), kafka "log.segment.bytes";
+        /// Time after which a partition begins a new segment file.
+        log_roll as "log_roll_ms": Duration = Is("604800000"), millis(1, I64_MAX), kafka "log.roll.ms";
+        /// Time for which records are kept, in whole segments; -1: for ever.
+        log_retention as "log_retention_ms": Option<Duration> = Is("604800000"), millis(1, I64_MAX), kafka "log.retention.ms";
+        /// Bytes that a partition keeps, in whole segments; -1: all.
+        log_retention_bytes: Option<u64> = Is("-1"), bytes(0, I64_MAX), kafka "log.retention.bytes";
+        /// Time between two looks at what need not be kept.
+        log_retention_check_interval as "log_retention_check_interval_ms": Duration = Is("300000"), millis(1, YEAR_MS), kafka "log.retention.check.interval.ms";
+        /// Time for which the files of removed segments stay.
+        log_segment_delete_delay as "log_segment_delete_delay_ms": Duration = Is("60000"), millis(0, I64_MAX), kafka "log.segment.delete.delay.ms";
         /// Time after which what was written is synced to its segments, which bounds the work of a start after a crash.
         checkpoint_interval as "checkpoint_interval_ms": Duration = Is("30s"), millis(10, HOUR_MS);
         /// Bytes taken but not yet stored, per shard; beyond it producers wait.

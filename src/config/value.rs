@@ -18,6 +18,7 @@ const ADMIN_PORT: u16 = 9644;
 const MAX_LISTEN_ADDRESSES: usize = 16;
 /// A cluster id goes out in every Metadata response.
 const MAX_ID_LEN: usize = 64;
+const NO_LIMIT: &str = "-1";
 /// RFC 1035, section 2.3.4: 255 octets on the wire, 253 as text.
 const MAX_HOST_NAME_LEN: usize = 253;
 
@@ -192,6 +193,26 @@ impl Value for Duration {
         toml_number(self.as_millis())
     }
 }
+
+/// Limits that may be left open: -1, as in Kafka.
+macro_rules! limits {
+    ($($type:ty)+) => { $(
+        impl Value for Option<$type> {
+            fn parse(text: &str, form: &Form) -> Result<Self, String> {
+                match text {
+                    NO_LIMIT => Ok(None),
+                    _ => <$type>::parse(text, form).map(Some),
+                }
+            }
+
+            fn toml(&self) -> toml::Value {
+                self.as_ref().map_or((-1).into(), Value::toml)
+            }
+        }
+    )+ };
+}
+
+limits! { u64 Duration }
 
 /// No row's bounds reach beyond TOML's integers, which are of 64 bits with a sign.
 fn toml_number(number: impl TryInto<i64>) -> toml::Value {

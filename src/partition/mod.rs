@@ -267,6 +267,13 @@ impl Partition {
         self.log.drop_before(self.log_start_offset);
     }
 
+    /// Lets go of the oldest segments up to `offset`, where the log starts then. No commit may be under
+    /// way. Gives the number of segments.
+    pub fn expire(&mut self, offset: i64) -> usize {
+        self.move_start(offset);
+        self.log.drop_expired(offset)
+    }
+
     /// Gives a validated batch its offsets. A producer's retry gets those it had.
     pub fn append(&mut self, batch: &Batch, now_ms: i64) -> Result<Appended, SequenceError> {
         let header = batch.header();
@@ -321,8 +328,9 @@ impl Partition {
     }
 
     /// Takes all that waits into a plan for the store.
-    pub fn plan_append(&mut self) -> AppendPlan {
-        self.log.plan_append(std::mem::take(&mut self.waiting))
+    pub fn plan_append(&mut self, now_ms: i64) -> AppendPlan {
+        self.log
+            .plan_append(std::mem::take(&mut self.waiting), now_ms)
     }
 
     /// The store has what was planned: it may be read from now on.
@@ -420,6 +428,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::topic_config::TopicConfig;
     use crate::record::Builder;
     use crate::store::local::{DataDir, Options};
     use crate::wire::Uuid;
@@ -444,7 +453,7 @@ mod tests {
         let options = Options {
             shards: 1,
             durable: false,
-            segment_bytes: 1 << 30,
+            rolling: TopicConfig::default().rolling(),
         };
         let (_, stores, _) = data.recover::<State>(&[], &options).unwrap();
         let id = PartitionId {
@@ -465,7 +474,7 @@ mod tests {
         let first = partition.append(&batch(None, 3), NOW).unwrap();
         assert!(matches!(partition.read(0, 1000), Read::AtEnd));
         assert!(matches!(partition.read(1, 1000), Read::OutOfRange));
-        let plan = partition.plan_append();
+        let plan = partition.plan_append(NOW);
         let second = partition.append(&batch(None, 2), NOW).unwrap();
         partition.committed(&plan, file());
         assert!(partition.is_committed(&first) && !partition.is_committed(&second));
@@ -479,13 +488,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut partition = partition(folder.path());
         let failed = partition.append(&batch(None, 3), NOW).unwrap();
-        let plan = partition.plan_append();
+        let plan = partition.plan_append(NOW);
         let behind = partition.append(&batch(None, 1), NOW).unwrap();
         partition.roll_back(&plan);
         assert!(!partition.has_waiting());
         let again = partition.append(&batch(None, 9), NOW).unwrap();
         assert_eq!(again.base_offset, failed.base_offset);
-        let plan = partition.plan_append();
+        let plan = partition.plan_append(NOW);
         partition.committed(&plan, file());
         assert!(partition.is_committed(&again));
         assert!(!partition.is_committed(&failed) && !partition.is_committed(&behind));
@@ -544,7 +553,7 @@ mod tests {
                         }
                     }
                     Step::Commit if partition.has_waiting() => {
-                        let plan = partition.plan_append();
+                        let plan = partition.plan_append(NOW);
                         partition.committed(&plan, file());
                         for (producer, sequence, appended) in flying.drain(..) {
                             prop_assert!(partition.is_committed(&appended));
@@ -553,7 +562,7 @@ mod tests {
                         }
                     }
                     Step::Fail if partition.has_waiting() => {
-                        let plan = partition.plan_append();
+                        let plan = partition.plan_append(NOW);
                         partition.roll_back(&plan);
                         flying.clear();
                         // Refused: the producers will send them again, from the first one on.

@@ -38,6 +38,8 @@ mod survey;
 
 /// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Longer than any process runs, and short enough to be counted with.
+const REMOVAL_DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Segment files kept open by one shard.
 const OPEN_FILES_MAX: usize = 1000;
 
@@ -51,6 +53,8 @@ pub struct Limits {
     pub producer_id_expiration_ms: i64,
     /// A checkpoint is made after this time when anything was written.
     pub checkpoint_interval: Duration,
+    /// Time between two looks at what need not be kept.
+    pub retention_check_interval: Duration,
 }
 
 /// The partitions of one shard.
@@ -85,6 +89,8 @@ struct Inner {
     deletions: Vec<PendingDeletion>,
     /// Partitions that may have segments before the start of their logs.
     trims: Vec<PartitionId>,
+    /// Partitions whose retention is to be looked at.
+    aging: Vec<PartitionId>,
     tail: TailBudget,
     checkpoint: CheckpointClock,
     open_files: usize,
@@ -157,6 +163,7 @@ impl Partitions {
             fetches: FxHashMap::default(),
             deletions: Vec::new(),
             trims: Vec::new(),
+            aging: Vec::new(),
             tail: TailBudget::default(),
             checkpoint: CheckpointClock::default(),
             open_files: 0,
@@ -180,6 +187,8 @@ impl Partitions {
         let this = self.clone();
         self.shard
             .spawn(async move { this.housekeeping_loop().await });
+        let this = self.clone();
+        self.shard.spawn(async move { this.retention_loop().await });
     }
 
     /// Appends batches; answers when the durability asked for is reached.
@@ -519,7 +528,7 @@ impl Inner {
                     .by_id(&id.topic)
                     .filter(|t| t.partition(id.index).is_some());
                 let mut log = self.store.new_log(id);
-                log.set_segment_bytes(topic.ok_or(PartitionError::Unknown)?.config.segment_bytes);
+                log.set_rolling(topic.ok_or(PartitionError::Unknown)?.config.rolling());
                 Ok(vacant.insert(Slot::new(Partition::new(log))))
             }
         }
@@ -578,12 +587,13 @@ impl Inner {
     fn begin_commit(&mut self) -> (Commit, Vec<PendingProduce>) {
         self.committing = true;
         self.commit_began = Instant::now();
+        let now = now_ms();
         let mut plans = Vec::with_capacity(self.dirty.len());
         for id in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(&id)
                 && slot.partition.has_waiting()
             {
-                plans.push(slot.partition.plan_append());
+                plans.push(slot.partition.plan_append(now));
             }
         }
         (
@@ -806,9 +816,7 @@ impl Inner {
     fn take_configs(&mut self) {
         for (id, slot) in &mut self.slots {
             if let Some(topic) = self.catalog.by_id(&id.topic) {
-                slot.partition
-                    .log_mut()
-                    .set_segment_bytes(topic.config.segment_bytes);
+                slot.partition.log_mut().set_rolling(topic.config.rolling());
             }
         }
     }
@@ -994,6 +1002,13 @@ impl Inner {
             }
         })
     }
+}
+
+/// For how long the files of segments stay that are no part of their log any more.
+fn removal_delay(catalog: &Catalog, id: PartitionId) -> Duration {
+    let topic = catalog.by_id(&id.topic);
+    let delay = topic.map_or(0, |topic| topic.config.file_delete_delay_ms);
+    Duration::from_millis(delay.unsigned_abs()).min(REMOVAL_DELAY_MAX)
 }
 
 pub(crate) fn now_ms() -> i64 {

@@ -442,14 +442,20 @@ pub fn records_of(data: &fetch::PartitionData) -> Vec<(i64, Bytes)> {
     all
 }
 
-/// A batch of these values. `producer`: id, epoch and first sequence.
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("a clock").as_millis() as i64
+}
+
+/// A batch of these values, of this moment. `producer`: id, epoch and first sequence.
 pub fn batch(values: &[&[u8]], producer: Option<(i64, i16, i32)>) -> Bytes {
     let mut builder = Builder::new();
     if let Some((id, epoch, sequence)) = producer {
         builder = builder.producer(id, epoch, sequence);
     }
     for value in values {
-        builder.append(1_700_000_000_000, None, Some(value), &[]);
+        builder.append(now_ms(), None, Some(value), &[]);
     }
     builder.build()
 }

@@ -1,28 +1,45 @@
-//! Logs lose their beginnings: records are deleted up to an offset that a client names.
+//! Logs lose their beginnings: records are deleted up to an offset that a client names, and the oldest
+//! segments when they are not to be kept any longer.
 //!
-//! Where a log starts is durable before anybody is told: a deletion waits for a checkpoint that says it.
-//! Only then readers stop at the new start, and segments that lie before it are let go of, between two
-//! commits. Their files are renamed when no start after a crash would need them, and removed after a
-//! delay, as reads may be on their way to them.
+//! Where a log starts after a client's deletion is durable before anybody is told: the deletion waits
+//! for a checkpoint that says it. What retention removes needs none: that the segments are gone says
+//! where the log starts. Segments leave the log between two commits. Their files are renamed when no
+//! start after a crash would need them, and removed after a delay, as reads may be on their way to them.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shards::ReplyTo;
 
-use super::{Inner, Partitions, WaitingFetch};
+use super::{Inner, Partitions, WaitingFetch, now_ms};
 use crate::gateway::Reply;
-use crate::partition::messages::{DeleteBefore, Deletion, PartitionError};
+use crate::partition::messages::{DeleteBefore, Deletion, FetchId, PartitionError};
 use crate::store::PartitionId;
-use crate::store::local::Removal;
+use crate::store::local::{AgePlan, Expired, Removal};
 
-/// Kafka's `log.segment.delete.delay.ms`.
-const REMOVAL_DELAY: Duration = Duration::from_secs(60);
+/// The first look at what need not be kept comes after this time, as in Kafka.
+const RETENTION_BEGINS_AFTER: Duration = Duration::from_secs(30);
+/// Partitions whose retention is looked at between two commits.
+const AGED_AT_ONCE: usize = 64;
 
 /// A client's deletion that waits for a checkpoint. Of each partition, where its log is to start.
 pub(super) struct PendingDeletion {
     parts: Vec<(PartitionId, Result<i64, PartitionError>)>,
     reply: ReplyTo<Reply>,
+}
+
+/// What a turn of trimming leads to.
+#[derive(Default)]
+struct Trimmed {
+    removals: Vec<DelayedRemoval>,
+    ages: Vec<(PartitionId, AgePlan)>,
+    woken: Vec<FetchId>,
+}
+
+struct DelayedRemoval {
+    removal: Removal,
+    /// `file.delete.delay.ms`
+    delay: Duration,
 }
 
 impl Partitions {
@@ -51,54 +68,114 @@ impl Partitions {
         self.answer_fetches(woken);
     }
 
-    /// Lets go of segments before the starts of logs that have moved. No commit may be under way.
-    pub(super) fn trim(&self) {
-        let mut inner = self.inner.borrow_mut();
-        assert!(!inner.committing, "a commit under way counts segments");
-        let mut removals = Vec::new();
-        for id in std::mem::take(&mut inner.trims) {
-            if let Some(slot) = inner.slots.get_mut(&id) {
-                slot.partition.drop_segments();
-                let log = slot.partition.log_mut();
-                removals.extend(log.plan_removal());
-                inner.checkpoint.due |= log.has_dropped();
+    /// Looks at what need not be kept, from time to time, a few partitions in each turn.
+    pub(super) async fn retention_loop(self: &Rc<Self>) {
+        let interval = self.limits.retention_check_interval;
+        shards::sleep(interval.min(RETENTION_BEGINS_AFTER)).await;
+        loop {
+            let mut ids = self.inner.borrow().partitions_that_age();
+            while !ids.is_empty() {
+                let few = ids.len().saturating_sub(AGED_AT_ONCE);
+                self.inner.borrow_mut().aging.extend(ids.drain(few..));
+                self.work.notify_waiters();
+                while !self.inner.borrow().aging.is_empty() {
+                    shards::sleep(Duration::from_millis(1)).await;
+                }
             }
+            shards::sleep(interval).await;
         }
+    }
+
+    /// Lets go of segments that are no part of their logs any more. No commit may be under way.
+    pub(super) fn trim(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.trims.is_empty() && inner.aging.is_empty() {
+            return;
+        }
+        let Trimmed {
+            removals,
+            ages,
+            woken,
+        } = inner.trim(now_ms());
+        let woken = inner.take_satisfied(woken);
         drop(inner);
+        self.answer_fetches(woken);
         self.remove(removals);
+        self.look_up(ages);
+    }
+
+    /// Asks the disk how old segments are, and looks at their partitions again.
+    fn look_up(self: &Rc<Self>, ages: Vec<(PartitionId, AgePlan)>) {
+        if ages.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        self.shard.spawn(async move {
+            let run = move || {
+                let age = |(id, plan): (PartitionId, AgePlan)| (id, plan.base_offset(), plan.run());
+                ages.into_iter().map(age).collect::<Vec<_>>()
+            };
+            let Ok(found) = this.shard.blocking(run).await else {
+                return;
+            };
+            let mut inner = this.inner.borrow_mut();
+            for (id, segment, age) in found {
+                let Some(slot) = inner.slots.get_mut(&id) else {
+                    continue;
+                };
+                match age {
+                    Ok(age) => {
+                        slot.partition.log_mut().note_age(segment, age);
+                        inner.aging.push(id);
+                    }
+                    Err(error) => {
+                        tracing::error!(partition = %id, segment, %error, "cannot tell how old a segment is; it is kept")
+                    }
+                }
+            }
+            this.work.notify_waiters();
+        });
     }
 
     /// A checkpoint is on the disk: what only the one before needed can go.
     pub(super) fn remove_unneeded(&self) {
-        let plan = |slot: &mut super::Slot| {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let mut removals = Vec::new();
+        for (id, slot) in &mut inner.slots {
             let log = slot.partition.log_mut();
             log.checkpointed();
-            log.plan_removal()
-        };
-        let mut inner = self.inner.borrow_mut();
-        let removals = inner.slots.values_mut().filter_map(plan).collect();
-        drop(inner);
+            if let Some(removal) = log.plan_removal() {
+                let delay = super::removal_delay(&inner.catalog, *id);
+                removals.push(DelayedRemoval { removal, delay });
+            }
+        }
         self.remove(removals);
     }
 
-    fn remove(&self, removals: Vec<Removal>) {
+    fn remove(&self, mut removals: Vec<DelayedRemoval>) {
         if removals.is_empty() {
             return;
         }
         let shard = self.shard.clone();
         self.shard.spawn(async move {
             let retire = move || {
-                removals.iter().for_each(Removal::retire);
+                removals.iter().for_each(|one| one.removal.retire());
+                removals.sort_by_key(|one| one.delay);
                 removals
             };
-            let Ok(removals) = shard.blocking(retire).await else {
+            let Ok(mut removals) = shard.blocking(retire).await else {
                 return;
             };
-            shards::sleep(REMOVAL_DELAY).await;
+            let begin = Instant::now();
             // If the process ends before, the next start removes them.
-            let _ = shard
-                .blocking(move || removals.iter().for_each(Removal::remove))
-                .await;
+            while let Some(delay) = removals.first().map(|one| one.delay) {
+                shards::sleep((begin + delay).saturating_duration_since(Instant::now())).await;
+                let later = removals.split_off(removals.partition_point(|one| one.delay <= delay));
+                let due = std::mem::replace(&mut removals, later);
+                let remove = move || due.iter().for_each(|one| one.removal.remove());
+                let _ = shard.blocking(remove).await;
+            }
         });
     }
 }
@@ -155,5 +232,56 @@ impl Inner {
         };
         let starts = deletion.parts.into_iter().map(outcome).collect();
         deletion.reply.send(Reply::LowWatermarks(starts));
+    }
+
+    /// Those whose topics do not keep everything.
+    fn partitions_that_age(&self) -> Vec<PartitionId> {
+        let ages = |id: &&PartitionId| {
+            let topic = self.catalog.by_id(&id.topic);
+            topic.is_some_and(|topic| topic.config.retention().is_some())
+        };
+        self.slots.keys().filter(ages).copied().collect()
+    }
+
+    fn trim(&mut self, now_ms: i64) -> Trimmed {
+        assert!(!self.committing, "a commit under way counts segments");
+        let mut trimmed = Trimmed::default();
+        let mut ids = std::mem::take(&mut self.trims);
+        for id in std::mem::take(&mut self.aging) {
+            self.expire(id, now_ms, &mut trimmed);
+            ids.push(id);
+        }
+        for id in ids {
+            let Some(slot) = self.slots.get_mut(&id) else {
+                continue;
+            };
+            slot.partition.drop_segments();
+            let log = slot.partition.log_mut();
+            if let Some(removal) = log.plan_removal() {
+                let delay = super::removal_delay(&self.catalog, id);
+                trimmed.removals.push(DelayedRemoval { removal, delay });
+            }
+            // What the last checkpoint still needs, the next one lets go.
+            self.checkpoint.due |= log.has_dropped();
+        }
+        trimmed
+    }
+
+    /// Takes away what need not be kept of one log.
+    fn expire(&mut self, id: PartitionId, now_ms: i64, trimmed: &mut Trimmed) {
+        let topic = self.catalog.by_id(&id.topic);
+        let keep = topic.and_then(|topic| topic.config.retention());
+        let (Some(keep), Some(slot)) = (keep, self.slots.get_mut(&id)) else {
+            return;
+        };
+        match slot.partition.log_mut().expired(keep, now_ms) {
+            Expired::Nothing => {}
+            Expired::Unknown(age) => trimmed.ages.push((id, age)),
+            Expired::Before(offset) => {
+                let segments = slot.partition.expire(offset);
+                trimmed.woken.extend_from_slice(&slot.watchers);
+                tracing::info!(partition = %id, segments, log_start_offset = offset, "removed segments that are beyond the topic's retention");
+            }
+        }
     }
 }

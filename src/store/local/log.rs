@@ -5,14 +5,17 @@
 //! at a time.
 
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use rustc_hash::FxBuildHasher;
 
 use super::CheckpointError;
-use super::file::write_all_vectored_at;
+use super::file::{read_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
@@ -27,7 +30,7 @@ const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
 pub struct Log {
     id: PartitionId,
     dir: PathBuf,
-    segment_bytes: u64,
+    rolling: Rolling,
     /// Ascending; all but the last are sealed.
     segments: Vec<Segment>,
     index: ActiveIndex,
@@ -36,6 +39,7 @@ pub struct Log {
     next_offset: i64,
     /// Of the last segment.
     max_timestamp: i64,
+    age: Age,
     /// A failed write may have left bytes behind the committed end of the last segment.
     torn: bool,
     /// Segments that a failed append began: their files go before anything else is written, or they
@@ -60,6 +64,77 @@ struct Segment {
     end: u64,
     /// Bytes that may be read.
     committed: u64,
+    /// Of all records, if that is known. The last segment's is the log's.
+    max_timestamp: Option<i64>,
+}
+
+impl Segment {
+    fn begun_at(base_offset: i64) -> Self {
+        Segment {
+            base_offset,
+            end: HEADER_LEN as u64,
+            committed: HEADER_LEN as u64,
+            max_timestamp: None,
+        }
+    }
+}
+
+/// When the next batch begins a new segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rolling {
+    /// It would not fit into this size.
+    pub segment_bytes: u64,
+    /// It is younger than the first batch by more than this.
+    pub segment_ms: i64,
+    /// Less a part of this, so that not all partitions roll at the same time.
+    pub segment_jitter_ms: i64,
+}
+
+/// By what the last segment's age is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Age {
+    /// Largest timestamp of the first batch; negative if it has none.
+    pub first_timestamp: i64,
+    /// When it was begun; of one that a start found, when it was written last. Milliseconds since the
+    /// epoch.
+    pub begun_ms: i64,
+}
+
+impl Age {
+    /// Of a segment that is not there yet.
+    pub(super) const UNKNOWN: Age = Age {
+        first_timestamp: -1,
+        begun_ms: 0,
+    };
+
+    /// Of the segment where a log stands, as its file tells. Blocking.
+    pub(super) fn read(dir: &Path, at: &LogPoint) -> io::Result<Self> {
+        if at.position == 0 {
+            return Ok(Self::UNKNOWN);
+        }
+        let file = File::open(segment::log_path(dir, at.segment_base))?;
+        let first = read_at(&file, HEADER_LEN as u64, batch::HEADER_LEN)?;
+        Ok(Age {
+            first_timestamp: BatchHeader::parse(&first).map_or(-1, |h| h.max_timestamp()),
+            begun_ms: written_ms(&file)?,
+        })
+    }
+}
+
+/// What of a log is kept. A limit that is negative is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub bytes: i64,
+    pub ms: i64,
+}
+
+/// What need not be kept any more.
+pub enum Expired {
+    Nothing,
+    /// All before this offset.
+    Before(i64),
+    /// It depends on the age of a segment, to be looked up on the disk.
+    Unknown(AgePlan),
 }
 
 /// Where a log stands, as a checkpoint keeps it.
@@ -91,9 +166,10 @@ impl Log {
     pub(super) fn resume(
         id: PartitionId,
         dir: PathBuf,
-        segment_bytes: u64,
+        rolling: Rolling,
         sealed: &[(i64, u64)],
         at: LogPoint,
+        age: Age,
         unsynced_from: Option<i64>,
     ) -> Self {
         let active = (at.position > 0).then_some((at.segment_base, at.position));
@@ -101,18 +177,19 @@ impl Log {
         Log {
             id,
             dir,
-            segment_bytes: segment_bytes.min(SEGMENT_BYTES_MAX),
+            rolling,
             segments: segments
                 .map(|(base_offset, end)| Segment {
-                    base_offset,
                     end,
                     committed: end,
+                    ..Segment::begun_at(base_offset)
                 })
                 .collect(),
             index: ActiveIndex::resumed(at.index_entries, at.position),
             file: None,
             next_offset: at.next_offset,
             max_timestamp: at.segment_max_timestamp,
+            age,
             // What a crash left behind the end was not good; the next write removes it.
             torn: true,
             stale: Vec::new(),
@@ -128,9 +205,8 @@ impl Log {
         self.id
     }
 
-    /// Size from which on the next batch begins a new segment.
-    pub fn set_segment_bytes(&mut self, segment_bytes: u64) {
-        self.segment_bytes = segment_bytes.min(SEGMENT_BYTES_MAX);
+    pub fn set_rolling(&mut self, rolling: Rolling) {
+        self.rolling = rolling;
     }
 
     /// Offset of the next batch to be written.
@@ -176,22 +252,30 @@ impl Log {
         }
     }
 
-    /// Plans to write `batches`, whose offsets go on from where the log ends. Segments are rolled by size.
-    pub fn plan_append(&mut self, batches: Vec<StoredBatch>) -> AppendPlan {
+    /// Plans to write `batches`, whose offsets go on from where the log ends. Segments are rolled by
+    /// size and by age.
+    pub fn plan_append(&mut self, batches: Vec<StoredBatch>, now_ms: i64) -> AppendPlan {
         let before = Before {
             point: self.point(),
             segments: self.segments.len(),
+            age: self.age,
             file: self.file.clone(),
         };
         let mut writes: Vec<SegmentWrite> = Vec::with_capacity(1);
         for (number, batch) in batches.iter().enumerate() {
-            let rolled = self.roll_if_full(batch, &mut writes);
+            let rolled = self.roll_if_due(batch, &mut writes, now_ms);
             if rolled || writes.is_empty() {
                 writes.push(self.begin_write(number));
             }
             let Some(active) = self.segments.last_mut() else {
                 unreachable!("begin_write made a segment")
             };
+            if active.end == HEADER_LEN as u64 {
+                self.age = Age {
+                    first_timestamp: batch.max_timestamp,
+                    begun_ms: now_ms,
+                };
+            }
             let relative = (batch.base_offset - active.base_offset) as u32;
             self.index.note(relative, active.end, self.max_timestamp);
             active.end += batch.size() as u64;
@@ -216,15 +300,21 @@ impl Log {
         }
     }
 
-    /// Seals the last segment when the batch would not fit; true if it did.
-    fn roll_if_full(&mut self, batch: &StoredBatch, writes: &mut Vec<SegmentWrite>) -> bool {
+    /// Seals the last segment when the batch would not fit, or comes too late; true if it did.
+    fn roll_if_due(
+        &mut self,
+        batch: &StoredBatch,
+        writes: &mut Vec<SegmentWrite>,
+        now_ms: i64,
+    ) -> bool {
         let Some(last) = self.segments.last().copied() else {
             return false;
         };
         let relative = batch.last_offset - last.base_offset;
-        let full =
-            last.end + batch.size() as u64 > self.segment_bytes || relative > i64::from(u32::MAX);
-        if !full || last.end == HEADER_LEN as u64 {
+        let segment_bytes = self.rolling.segment_bytes.min(SEGMENT_BYTES_MAX);
+        let full = last.end + batch.size() as u64 > segment_bytes || relative > i64::from(u32::MAX);
+        let old = self.waited_ms(batch, now_ms) > self.lifetime_ms(last.base_offset);
+        if !(full || old) || last.end == HEADER_LEN as u64 {
             return false;
         }
         if writes.is_empty() {
@@ -235,27 +325,51 @@ impl Log {
         if let Some(write) = writes.last_mut() {
             write.index = Some(seal);
         }
+        if let Some(sealed) = self.segments.last_mut() {
+            sealed.max_timestamp = Some(self.max_timestamp);
+        }
+        self.begin_anew();
+        self.segments.push(Segment::begun_at(batch.base_offset));
+        true
+    }
+
+    /// The next segment has nothing yet.
+    fn begin_anew(&mut self) {
         self.index = ActiveIndex::new();
         self.max_timestamp = i64::MIN;
         self.file = None;
         self.torn = false;
-        self.segments.push(Segment {
-            base_offset: batch.base_offset,
-            end: HEADER_LEN as u64,
-            committed: HEADER_LEN as u64,
-        });
-        true
+    }
+
+    /// How long the last segment had to wait for the batch, by the clock of its records if they have one.
+    fn waited_ms(&self, batch: &StoredBatch, now_ms: i64) -> i64 {
+        match self.age.first_timestamp {
+            0.. => batch.max_timestamp.saturating_sub(self.age.first_timestamp),
+            _ => now_ms.saturating_sub(self.age.begun_ms),
+        }
+    }
+
+    /// For how long batches may go to the segment at `base_offset`. The jitter is the same after a restart.
+    fn lifetime_ms(&self, base_offset: i64) -> i64 {
+        let Rolling {
+            segment_ms,
+            segment_jitter_ms,
+            ..
+        } = self.rolling;
+        match segment_jitter_ms.min(segment_ms) {
+            jitter @ 1.. => {
+                let drawn = FxBuildHasher.hash_one((self.id, base_offset)) >> 1;
+                segment_ms - drawn as i64 % jitter
+            }
+            _ => segment_ms,
+        }
     }
 
     /// A write of batches from number `first` on, at the end of the last segment.
     fn begin_write(&mut self, first: usize) -> SegmentWrite {
         if self.segments.is_empty() {
-            self.index = ActiveIndex::new();
-            self.segments.push(Segment {
-                base_offset: self.next_offset,
-                end: HEADER_LEN as u64,
-                committed: HEADER_LEN as u64,
-            });
+            self.begin_anew();
+            self.segments.push(Segment::begun_at(self.next_offset));
         }
         let Some(active) = self.segments.last() else {
             unreachable!("pushed above")
@@ -301,7 +415,73 @@ impl Log {
         self.file = before.file.clone();
         self.next_offset = before.point.next_offset;
         self.max_timestamp = before.point.segment_max_timestamp;
+        self.age = before.age;
         self.torn = true;
+    }
+
+    /// What need not be kept any more: the oldest segments beyond the limits, also the last one.
+    /// No append may be under way.
+    pub fn expired(&self, keep: Retention, now_ms: i64) -> Expired {
+        let size: u64 = self.segments.iter().map(|s| s.end).sum();
+        let limit = u64::try_from(keep.bytes).ok();
+        let mut surplus = limit.and_then(|limit| size.checked_sub(limit));
+        let mut expired = Expired::Nothing;
+        for (at, segment) in self.segments.iter().enumerate() {
+            surplus = surplus.and_then(|bytes| bytes.checked_sub(segment.end));
+            if surplus.is_none() {
+                match self.age_of(at) {
+                    _ if keep.ms < 0 => break,
+                    Some(max) if now_ms.saturating_sub(max) > keep.ms => {}
+                    Some(_) => break,
+                    None if matches!(expired, Expired::Nothing) => {
+                        return Expired::Unknown(self.plan_age(segment.base_offset));
+                    }
+                    None => break,
+                }
+            }
+            let next = self.segments.get(at + 1).map(|next| next.base_offset);
+            expired = Expired::Before(next.unwrap_or(self.next_offset));
+        }
+        expired
+    }
+
+    /// The largest timestamp of a segment, if it is known. One that is written to without any is young.
+    fn age_of(&self, at: usize) -> Option<i64> {
+        match at + 1 == self.segments.len() {
+            true if self.max_timestamp < 0 => Some(i64::MAX),
+            true => Some(self.max_timestamp),
+            false => self.segments[at].max_timestamp.filter(|max| *max >= 0),
+        }
+    }
+
+    fn plan_age(&self, base_offset: i64) -> AgePlan {
+        AgePlan {
+            dir: self.dir.clone(),
+            base_offset,
+        }
+    }
+
+    /// Notes what [`AgePlan::run`] found.
+    pub fn note_age(&mut self, base_offset: i64, max_timestamp: i64) {
+        let found = self
+            .segments
+            .binary_search_by_key(&base_offset, |s| s.base_offset);
+        if let Ok(at) = found {
+            self.segments[at].max_timestamp = Some(max_timestamp);
+        }
+    }
+
+    /// Lets go of what expired before `offset`: if that is all, the next batch begins a new segment.
+    /// No append may be under way. Gives the number of segments.
+    pub fn drop_expired(&mut self, offset: i64) -> usize {
+        let before = self.segments.len();
+        self.drop_before(offset);
+        if offset >= self.next_offset {
+            self.dropped
+                .extend(self.segments.drain(..).map(|s| s.base_offset));
+            self.begin_anew();
+        }
+        before - self.segments.len()
     }
 
     /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
@@ -389,6 +569,7 @@ impl Log {
 struct Before {
     point: LogPoint,
     segments: usize,
+    age: Age,
     file: Option<Arc<File>>,
 }
 
@@ -696,6 +877,33 @@ fn none_if_missing<T>(error: io::Error) -> io::Result<Option<T>> {
         io::ErrorKind::NotFound => Ok(None),
         _ => Err(error),
     }
+}
+
+/// A look at how old a segment is.
+pub struct AgePlan {
+    dir: PathBuf,
+    base_offset: i64,
+}
+
+impl AgePlan {
+    pub fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// The largest timestamp of its records; without any, when its file was written last. Blocking.
+    pub fn run(&self) -> io::Result<i64> {
+        let index = IndexReader::sealed(&self.dir, self.base_offset)?;
+        if let Some(max @ 0..) = index.max_timestamp()? {
+            return Ok(max);
+        }
+        written_ms(&File::open(segment::log_path(&self.dir, self.base_offset))?)
+    }
+}
+
+/// When a file was written last, in milliseconds since the epoch.
+fn written_ms(file: &File) -> io::Result<i64> {
+    let since = file.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+    Ok(since.map_or(0, |since| since.as_millis() as i64))
 }
 
 /// Segments whose files are to go: renamed at once, and removed when nobody reads them any more.

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use self::journal::{Journal, Slot};
 use self::log::SyncPlan;
-pub use self::log::{AppendPlan, Log, ReadPlan, Removal, SeekGoal, SeekPlan};
+pub use self::log::{
+    AgePlan, AppendPlan, Expired, Log, ReadPlan, Removal, Retention, Rolling, SeekGoal, SeekPlan,
+};
 pub use self::recovery::{Recovered, Report};
 use super::{PartitionId, Replay};
 use crate::wire::Uuid;
@@ -131,17 +133,12 @@ impl DataDir {
             journal: &journal,
             checkpoint: &checkpoint,
         };
-        let start = recovery::recover::<R>(
-            &folders,
-            partitions,
-            clean,
-            options.shards,
-            options.segment_bytes,
-        )?;
+        let start =
+            recovery::recover::<R>(&folders, partitions, clean, options.shards, options.rolling)?;
         let store = |shard| LocalStore {
             topics: topics.clone(),
             checkpoint: checkpoint::path(&checkpoint, start.generation + 1, shard),
-            segment_bytes: options.segment_bytes,
+            rolling: options.rolling,
             journal: options
                 .durable
                 .then(|| Journal::new(journal.clone(), shard)),
@@ -212,14 +209,15 @@ pub struct Options {
     pub shards: usize,
     /// Sync before acknowledging.
     pub durable: bool,
-    pub segment_bytes: u64,
+    /// Of topics that say nothing else.
+    pub rolling: Rolling,
 }
 
 /// One shard's part of the store. Makes plans; what they do runs off the shard.
 pub struct LocalStore {
     topics: PathBuf,
     checkpoint: PathBuf,
-    segment_bytes: u64,
+    rolling: Rolling,
     /// With `flush = durable`.
     journal: Option<Journal>,
     /// What a checkpoint that failed should have synced.
@@ -233,9 +231,10 @@ impl LocalStore {
         Log::resume(
             id,
             dir,
-            self.segment_bytes,
+            self.rolling,
             &[],
             log::LogPoint::empty(0),
+            log::Age::UNKNOWN,
             None,
         )
     }

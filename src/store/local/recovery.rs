@@ -17,7 +17,7 @@ use super::checkpoint::{self, Entry};
 use super::file::{open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
-use super::log::{Log, LogPoint, sealed_size};
+use super::log::{Age, Log, LogPoint, Rolling, sealed_size};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::BatchHeader;
 use crate::store::{PartitionId, Replay};
@@ -75,7 +75,7 @@ pub(super) fn recover<R: Replay>(
     partitions: &[PartitionId],
     clean: bool,
     threads: usize,
-    segment_bytes: u64,
+    rolling: Rolling,
 ) -> io::Result<Start<R>> {
     let mut checkpoints = checkpoint::read_all::<R>(folders.checkpoint)?;
     let mut journal = journal::read_all(folders.journal)?;
@@ -103,7 +103,7 @@ pub(super) fn recover<R: Replay>(
         loop {
             let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
             let Some(work) = next else { return Ok(done) };
-            done.push(work.run(folders.topics, clean, segment_bytes)?);
+            done.push(work.run(folders.topics, clean, rolling)?);
         }
     };
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -165,7 +165,7 @@ impl<R: Replay> Work<R> {
         self,
         topics: &Path,
         clean: bool,
-        segment_bytes: u64,
+        rolling: Rolling,
     ) -> io::Result<(Recovered<R>, Report)> {
         let dir = partition_dir(topics, self.id);
         let bases = segment::list(&dir)?;
@@ -210,12 +210,14 @@ impl<R: Replay> Work<R> {
         }
         rebuild.remove_before(log_start_offset)?;
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
+        let age = Age::read(&rebuild.dir, &rebuild.point)?;
         let log = Log::resume(
             self.id,
             rebuild.dir,
-            segment_bytes,
+            rolling,
             &rebuild.sealed,
             rebuild.point,
+            age,
             unsynced_from,
         );
         let recovered = Recovered {

@@ -17,6 +17,12 @@ use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, split_first};
 use crate::store::StoredBatch;
 
+const ROLLING: Rolling = Rolling {
+    segment_bytes: 3000,
+    segment_ms: i64::MAX,
+    segment_jitter_ms: 0,
+};
+
 /// Base offsets of all batches, as the state that is checkpointed and replayed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Seen(Vec<i64>);
@@ -141,7 +147,7 @@ impl World {
         let options = Options {
             shards,
             durable: self.durable,
-            segment_bytes: 3000,
+            rolling: ROLLING,
         };
         let (recovered, stores, _) = data.recover::<Seen>(&self.ids, &options).unwrap();
         for partition in recovered {
@@ -197,7 +203,7 @@ impl World {
                 plans.push(
                     replica
                         .log
-                        .plan_append(std::mem::take(&mut replica.waiting)),
+                        .plan_append(std::mem::take(&mut replica.waiting), 0),
                 );
             }
         }
