@@ -54,7 +54,9 @@ describe('admin', () => {
     const client = await admin(t)
     const topic = await createTopic(t, { numPartitions: 2 })
     await client.createPartitions({ topicPartitions: [{ topic, count: 4 }] })
-    await waitUntil('there are four', async () => (await client.fetchTopicOffsets(topic)).length === 4)
+    // Until the leaders of the new ones serve them, they say that they are none.
+    const answering = () => client.fetchTopicOffsets(topic).catch(() => [])
+    await waitUntil('four partitions answer', async () => (await answering()).length === 4)
     const [acknowledged] = await produce(t, topic, [{ value: 'x', partition: 3 }])
     assert.deepEqual([acknowledged.partition, acknowledged.baseOffset], [3, '0'])
     await assert.rejects(client.createPartitions({ topicPartitions: [{ topic, count: 3 }] }), {
