@@ -92,7 +92,8 @@ pub struct Reading {
 pub struct Client {
     /// Cores that it kept busy, on average.
     pub cores: f64,
-    pub busiest_thread: Usage,
+    /// The most that any thread had of each.
+    pub worst_thread: Usage,
     pub threads: usize,
 }
 
@@ -142,10 +143,10 @@ impl Load {
 
 impl Client {
     /// `process` is the usage of all threads together.
-    pub fn new(process: Usage, busiest_thread: Usage, threads: usize) -> Self {
+    pub fn new(process: Usage, worst_thread: Usage, threads: usize) -> Self {
         Self {
             cores: process.cpu,
-            busiest_thread,
+            worst_thread,
             threads,
         }
     }
@@ -241,7 +242,7 @@ impl Report {
 
     /// Says where the client, and not the broker, may have been the limit.
     pub fn warn(&mut self) {
-        let Usage { cpu, queued } = self.client.busiest_thread;
+        let Usage { cpu, queued } = self.client.worst_thread;
         if cpu >= BUSY {
             self.warnings.push(format!(
                 "a thread of the client was busy for {:.0} % of the time: the figures may show the client's limit",
@@ -250,7 +251,7 @@ impl Report {
         }
         if let Some(queued) = queued.filter(|queued| *queued >= STARVED) {
             self.warnings.push(format!(
-                "the client's busiest thread waited for a core for {:.0} % of the time: the machine has too few",
+                "a thread of the client waited for a core for {:.0} % of the time: the machine has too few",
                 queued * 100.0
             ));
         }
@@ -291,6 +292,9 @@ fn describe(options: &Options) -> String {
         (_, Some(rate)) => format!(", {rate} messages/s (latency counts from the schedule)"),
         (_, None) => ", as fast as they are taken".to_owned(),
     };
+    if options.scenario == Scenario::Consume && options.topic.is_some() {
+        return "what is there".to_owned();
+    }
     format!(
         "messages of {} bytes, acks={acks}, compression {}{rate}",
         options.size,
@@ -387,13 +391,17 @@ impl Report {
         let client = &self.client;
         write!(
             f,
-            "  client       {:.2} cores, {} threads; the busiest one {:.0} %",
+            "  client       {:.2} cores, {} threads; the busiest was so for {:.0} %",
             client.cores,
             client.threads,
-            client.busiest_thread.cpu * 100.0
+            client.worst_thread.cpu * 100.0
         )?;
-        if let Some(queued) = client.busiest_thread.queued {
-            write!(f, ", waiting for a core {:.0} %", queued * 100.0)?;
+        if let Some(queued) = client.worst_thread.queued {
+            write!(
+                f,
+                ", the longest wait for a core was {:.0} %",
+                queued * 100.0
+            )?;
         }
         writeln!(f)
     }

@@ -68,6 +68,39 @@ fn consume_fills_a_topic_of_its_own_and_reads_one_that_is_there() {
 }
 
 #[test]
+fn what_is_wrong_with_a_topic_is_found_and_said() {
+    let gateway = Gateway::start(&[]);
+    let cases: [(&str, &[u64], Option<&str>); 4] = [
+        ("whole", &[0, 1, 2, 3, 4], None),
+        (
+            "lost",
+            &[0, 1, 3, 4],
+            Some("1 lost, 0 duplicates, 0 out of order"),
+        ),
+        (
+            "doubled",
+            &[0, 1, 1, 2],
+            Some("0 lost, 1 duplicates, 0 out of order"),
+        ),
+        (
+            "reordered",
+            &[0, 2, 1, 3],
+            Some("0 lost, 0 duplicates, 1 out of order"),
+        ),
+    ];
+    for (topic, numbers, fault) in cases {
+        gateway.write(topic, numbers);
+        let run = loadgen(&gateway, &format!("consume --topic {topic}"));
+        assert_eq!(run.code, Some(i32::from(fault.is_some())), "{run}");
+        assert!(run.errors.contains(fault.unwrap_or_default()), "{run}");
+        assert_eq!(
+            figure(&run.json, "/report/load/messages"),
+            numbers.len() as u64
+        );
+    }
+}
+
+#[test]
 fn a_topic_of_its_own_is_gone_at_the_end() {
     let gateway = Gateway::start(&[]);
     let run = loadgen(&gateway, "produce --messages 10 --acks 0");

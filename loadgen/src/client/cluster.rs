@@ -10,8 +10,8 @@ use tidegate::wire::{
 
 use super::{Connection, Error};
 
-/// How long a new topic may take until all of its partitions have a leader.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(30);
+/// How long what may pass is tried again: a new topic, for one, is not known everywhere at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts.
 pub const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// ListOffsets' names for the ends of a partition.
@@ -125,15 +125,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::topic`], after some patience.
     pub fn topic_when_ready(&self, name: &str) -> Result<Topic, Error> {
-        let deadline = Instant::now() + TOPIC_PATIENCE;
-        loop {
-            match self.topic(name) {
-                Err(error) if error.is_retriable() && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY_BACKOFF);
-                }
-                other => return other,
-            }
-        }
+        patiently(|| self.topic(name))
     }
 
     /// Creates a topic. Whether it was not there before.
@@ -199,20 +191,15 @@ impl Cluster {
             transaction_timeout_ms: millis(self.timeout),
             ..Default::default()
         };
-        let deadline = Instant::now() + TOPIC_PATIENCE;
-        loop {
+        patiently(|| {
             let response: init_producer_id::Response =
                 self.connect()?
                     .call(INIT_PRODUCER_ID, &request, self.timeout)?;
-            if response.error_code.is_ok() {
-                return Ok((response.producer_id, response.producer_epoch));
+            match response.error_code {
+                ErrorCode::NONE => Ok((response.producer_id, response.producer_epoch)),
+                code => Err(Error::refused("no producer id", code, None)),
             }
-            let error = Error::refused("no producer id", response.error_code, None);
-            if !error.is_retriable() || Instant::now() >= deadline {
-                return Err(error);
-            }
-            std::thread::sleep(RETRY_BACKOFF);
-        }
+        })
     }
 
     /// The offset of each partition's first record.
@@ -220,7 +207,7 @@ impl Cluster {
     /// # Errors
     /// If a partition has no leader that answers.
     pub fn earliest(&self, topic: &Topic) -> Result<Vec<i64>, Error> {
-        self.offsets(topic, EARLIEST)
+        self.offsets_of(topic, EARLIEST)
     }
 
     /// The offset behind each partition's last record that consumers see.
@@ -228,7 +215,18 @@ impl Cluster {
     /// # Errors
     /// If a partition has no leader that answers.
     pub fn latest(&self, topic: &Topic) -> Result<Vec<i64>, Error> {
-        self.offsets(topic, LATEST)
+        self.offsets_of(topic, LATEST)
+    }
+
+    fn offsets_of(&self, topic: &Topic, timestamp: i64) -> Result<Vec<i64>, Error> {
+        let asked = self.offsets(topic, timestamp);
+        match asked {
+            Err(error) if error.is_retriable() => patiently(|| {
+                let topic = self.topic(&topic.name)?;
+                self.offsets(&topic, timestamp)
+            }),
+            other => other,
+        }
     }
 
     fn offsets(&self, topic: &Topic, timestamp: i64) -> Result<Vec<i64>, Error> {
@@ -256,6 +254,23 @@ impl Cluster {
             }
         }
         Ok(offsets)
+    }
+}
+
+/// Tries again for some time, while it may get better.
+fn patiently<T>(attempt: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            // Whoever cannot be reached at all is not waited for.
+            Err(Error::Connect { address, source }) => {
+                return Err(Error::Connect { address, source });
+            }
+            Err(error) if error.is_retriable() && Instant::now() < deadline => {
+                std::thread::sleep(RETRY_BACKOFF);
+            }
+            other => return other,
+        }
     }
 }
 

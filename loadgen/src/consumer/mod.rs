@@ -58,10 +58,13 @@ pub struct Consumer {
     ends: Ends,
     request_timeout: Duration,
     delivery_timeout: Duration,
+    /// By partition.
     positions: Vec<Position>,
     lanes: Vec<Lane>,
     /// Since when reading fails.
     trouble: Option<Instant>,
+    /// When something was read the last time.
+    progressed: Instant,
     figures: Figures,
 }
 
@@ -106,6 +109,7 @@ impl Consumer {
             positions,
             lanes: Vec::new(),
             trouble: None,
+            progressed: Instant::now(),
             figures: Figures {
                 tally: Tally::new(interest),
                 fetch: Latency::new(),
@@ -147,6 +151,10 @@ impl Consumer {
         if self.lanes.is_empty() {
             self.route()?;
         }
+        // There is more, and no error either, but it does not come.
+        if self.ends.get().is_some() && self.progressed.elapsed() > self.delivery_timeout {
+            return Err(self.gave_up(None));
+        }
         for lane in &mut self.lanes {
             lane.fetch(&self.topic.name, &self.positions)?;
         }
@@ -167,14 +175,18 @@ impl Consumer {
         self.figures.retries += 1;
         let since = *self.trouble.get_or_insert_with(Instant::now);
         if since.elapsed() > self.delivery_timeout {
-            return Err(Error::GaveUp {
-                what: format!("topic {} could not be read", self.topic.name),
-                after: self.delivery_timeout,
-                last: Some(Box::new(error)),
-            });
+            return Err(self.gave_up(Some(error)));
         }
         std::thread::sleep(RETRY_BACKOFF);
         Ok(())
+    }
+
+    fn gave_up(&self, last: Option<Error>) -> Error {
+        Error::GaveUp {
+            what: format!("topic {} could not be read", self.topic.name),
+            after: self.delivery_timeout,
+            last: last.map(Box::new),
+        }
     }
 
     fn receive(&mut self, index: usize) -> Result<(), Error> {
@@ -192,6 +204,9 @@ impl Consumer {
         }
         if result.is_ok() {
             self.trouble = None;
+        }
+        if !reads.is_empty() {
+            self.progressed = Instant::now();
         }
         // Whatever went wrong, these will not be fetched again.
         for read in &reads {
@@ -216,10 +231,11 @@ impl Consumer {
                 let what = format!("a fetch of {}", name());
                 return Err(Error::refused(what, data.error_code, None));
             }
-            let mut positions = self.positions.iter_mut();
-            let Some(position) = positions.find(|position| position.partition == partition) else {
-                continue;
-            };
+            let found = self
+                .positions
+                .binary_search_by_key(&partition, |position| position.partition);
+            let Ok(index) = found else { continue };
+            let position = &mut self.positions[index];
             let mut bytes: Bytes = data.records.unwrap_or_default().into_bytes();
             let unreadable = |source| Error::Records {
                 topic: self.topic.name.to_string(),

@@ -14,10 +14,12 @@ mod lane;
 pub mod stream;
 
 use std::mem;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::thread::set_current_timer_slack;
 use tidegate::wire::{ErrorCode, produce};
 
 use crate::client::{Cluster, Error, RETRY_BACKOFF, Topic, wait};
@@ -33,6 +35,9 @@ pub use lane::Terms;
 
 /// A thread looks at least this often whether another one failed, and for requests without answer.
 const TICK_NS: u64 = 100_000_000;
+/// The kernel may delay a wait by this many nanoseconds, and not by the usual 50 us: that would be
+/// counted as the broker's.
+const PRECISE: Option<NonZeroU64> = NonZeroU64::new(1_000);
 /// Batches of one request, in bytes: Kafka's `max.request.size`.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
@@ -134,6 +139,8 @@ impl Producer {
     pub fn run(mut self) -> Result<Figures, Error> {
         self.run.wait_for_start();
         let meter = Meter::of_thread();
+        // Where the kernel does not allow it, the schedule lag shows it.
+        let _ = set_current_timer_slack(PRECISE);
         while !self.finished() && !self.run.stopped() {
             self.turn()?;
         }
@@ -210,7 +217,13 @@ impl Producer {
     }
 
     fn send_due(&mut self, lane: &mut Lane) -> Result<(), Error> {
-        lane.connection.flush()?;
+        if lane.connection.has_unsent() {
+            lane.connection.flush()?;
+            lane.room_since_ns = match self.terms.acks {
+                0 => self.run.now_ns(),
+                _ => lane.room_since_ns,
+            };
+        }
         while self.trouble.is_none() && lane.has_room(&self.terms) {
             let now_ns = self.run.now_ns();
             let Some(due_ns) = self.due_ns(lane).filter(|due_ns| *due_ns <= now_ns) else {
@@ -288,7 +301,7 @@ impl Producer {
             if lane.in_flight.len() + 1 == self.terms.max_in_flight {
                 lane.room_since_ns = now_ns;
             }
-            let partitions: Vec<_> = response
+            let partitions: Vec<&produce::PartitionProduceResponse> = response
                 .responses
                 .iter()
                 .flat_map(|topic| &topic.partition_responses)
@@ -297,10 +310,12 @@ impl Producer {
                 let what = "an answer on other partitions".to_owned();
                 return Err(lane.connection.unexpected(what));
             }
-            for (index, first) in request.batches {
+            for (at, (index, first)) in request.batches.into_iter().enumerate() {
                 let partition = self.streams[index].partition;
-                let Some(answer) = partitions.iter().find(|answer| answer.index == partition)
-                else {
+                let is_of = |answer: &&produce::PartitionProduceResponse| answer.index == partition;
+                // The order is that of the request, as a rule.
+                let same = partitions.get(at).copied().filter(is_of);
+                let Some(answer) = same.or_else(|| partitions.iter().copied().find(is_of)) else {
                     let what = "an answer on other partitions".to_owned();
                     return Err(lane.connection.unexpected(what));
                 };

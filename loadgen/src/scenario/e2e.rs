@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Stage;
-use super::threads::{join, merge_consumers, merge_producers};
+use super::threads::{join, merge_consumers, merge_producers, most};
 use crate::client::Error;
 use crate::consumer::Ends;
 use crate::consumer::tally::Interest;
@@ -38,10 +38,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     drop(progress);
     let (produced, consumed) = (produced?, consumed?);
     let consumed = merge_consumers(consumed, &produced.sent);
-    let usage = match produced.usage.cpu < consumed.usage.cpu {
-        true => consumed.usage,
-        false => produced.usage,
-    };
+    let usage = most(produced.usage, consumed.usage);
 
     let mut report = Report::new(options, &stage.topic);
     report.load = Load::new(consumed.measured, options.size, consumed.window_ns);

@@ -85,18 +85,15 @@ impl Stage<'_> {
     fn ends_after(&self, starts: &[i64], sent: u64) -> Result<Vec<i64>, Error> {
         let deadline = Instant::now() + VISIBLE_PATIENCE;
         loop {
-            let ends = self.cluster.latest(&self.topic);
+            let ends = self.cluster.latest(&self.topic)?;
             let visible = |ends: &Vec<i64>| {
                 let added = ends.iter().zip(starts).map(|(end, start)| end - start);
                 added.sum::<i64>() >= i64::try_from(sent).unwrap_or(i64::MAX)
             };
-            match ends {
-                Ok(ends) if visible(&ends) || Instant::now() >= deadline => return Ok(ends),
-                Err(error) if !error.is_retriable() || Instant::now() >= deadline => {
-                    return Err(error);
-                }
-                _ => std::thread::sleep(RETRY_BACKOFF),
+            if visible(&ends) || Instant::now() >= deadline {
+                return Ok(ends);
             }
+            std::thread::sleep(RETRY_BACKOFF);
         }
     }
 }

@@ -190,7 +190,7 @@ pub fn merge_producers(all: Vec<producer::Figures>) -> producer::Figures {
         merged.batches += figures.batches;
         merged.retries += figures.retries;
         merged.sent.extend(figures.sent);
-        merged.usage = busier(merged.usage, figures.usage);
+        merged.usage = most(merged.usage, figures.usage);
     }
     merged
 }
@@ -228,7 +228,7 @@ pub fn merge_consumers(all: Vec<consumer::Figures>, sent: &[(u32, u64)]) -> Cons
         merged.last_ns = merged.last_ns.max(tally.last_ns);
         merged.fetches += figures.fetches;
         merged.retries += figures.retries;
-        merged.usage = busier(merged.usage, figures.usage);
+        merged.usage = most(merged.usage, figures.usage);
         tallies.push(tally);
     }
     merged.verdict = judge(tallies, sent);
@@ -242,10 +242,14 @@ fn union(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64
     }
 }
 
-fn busier(one: Usage, other: Usage) -> Usage {
-    match one.cpu < other.cpu {
-        true => other,
-        false => one,
+/// The most that any thread had of each.
+pub fn most(one: Usage, other: Usage) -> Usage {
+    Usage {
+        cpu: one.cpu.max(other.cpu),
+        queued: match (one.queued, other.queued) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        },
     }
 }
 

@@ -7,6 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use loadgen::client::Cluster;
+use loadgen::payload::{Filler, Head};
+use tidegate::record::Builder;
+use tidegate::wire::produce;
+
 /// Longer than anything here may take; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,6 +67,42 @@ impl Gateway {
         };
         gateway.wait_until_it_answers();
         gateway
+    }
+
+    /// Writes the messages of these numbers to a new topic with one partition, each as a batch.
+    pub fn write(&self, topic: &str, numbers: &[u64]) {
+        let cluster = Cluster::new(vec![self.address.to_string()], PATIENCE);
+        cluster.create(topic, 1).expect("a new topic");
+        let mut connection = cluster.connect().expect("a connection");
+        for number in numbers {
+            let mut message = Filler::new().message(100);
+            let head = Head {
+                number: *number,
+                ..Head::default()
+            };
+            head.put(&mut message);
+            let mut builder = Builder::new();
+            builder.append(0, None, Some(&message), &[]);
+            let partition = produce::PartitionProduceData {
+                index: 0,
+                records: Some(builder.build().into()),
+            };
+            let request = produce::Request {
+                acks: -1,
+                timeout_ms: 30_000,
+                topic_data: vec![produce::TopicProduceData {
+                    name: topic.to_owned().into(),
+                    partition_data: vec![partition],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let response: produce::Response = connection
+                .call((produce::KEY, 9, 9), &request, PATIENCE)
+                .expect("an answer");
+            let answer = &response.responses[0].partition_responses[0];
+            assert!(answer.error_code.is_ok(), "{answer:?}");
+        }
     }
 
     /// `kill -9`.
