@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::options::{self, MAX_IDEMPOTENT_IN_FLIGHT, Options, Scenario};
+use crate::options::{self, Options, Scenario};
 use crate::{report, scenario};
 
 /// The run failed, or what it read back is not what was sent.
@@ -287,10 +287,7 @@ fn with_options(command: clap::Command, rate: Option<&'static str>) -> clap::Com
     let no_idempotence = Arg::new("no-idempotence")
         .long("no-idempotence")
         .action(ArgAction::SetTrue)
-        .help("Do not number batches: a retry may then double or reorder messages")
-        .long_help(format!(
-            "Do not number batches: a retry may then double or reorder messages; --in-flight may exceed {MAX_IDEMPOTENT_IN_FLIGHT}"
-        ));
+        .help("Do not number batches: a retry may double or reorder messages, and --in-flight may exceed 5");
     let json = Arg::new("json")
         .long("json")
         .value_name("FILE")

@@ -20,3 +20,4 @@ pub mod scenario;
 pub mod schedule;
 pub mod sequence;
 pub mod usage;
+pub mod window;

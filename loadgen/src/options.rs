@@ -35,6 +35,7 @@ pub enum Scenario {
 #[serde(rename_all = "snake_case")]
 pub enum Warmup {
     Messages(u64),
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
     Time(Duration),
 }
 
@@ -56,6 +57,7 @@ pub struct Options {
     #[serde(serialize_with = "as_name")]
     pub compression: Compression,
     pub batch_bytes: usize,
+    #[serde(rename = "linger_seconds", serialize_with = "as_seconds")]
     pub linger: Duration,
     /// Requests on a connection that wait for their answer.
     pub in_flight: usize,
@@ -67,7 +69,9 @@ pub struct Options {
     pub idempotence: bool,
     /// Whether `produce` reads back what it wrote.
     pub verify: bool,
+    #[serde(rename = "delivery_timeout_seconds", serialize_with = "as_seconds")]
     pub delivery_timeout: Duration,
+    #[serde(rename = "request_timeout_seconds", serialize_with = "as_seconds")]
     pub request_timeout: Duration,
     #[serde(skip)]
     pub json: Option<PathBuf>,
@@ -116,6 +120,10 @@ impl Options {
 
 fn as_name<S: serde::Serializer>(codec: &Compression, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(codec.name())
+}
+
+fn as_seconds<S: serde::Serializer>(time: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(time.as_secs_f64())
 }
 
 /// Reads a whole number.

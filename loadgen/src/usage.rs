@@ -58,6 +58,19 @@ impl Meter {
     }
 }
 
+impl Usage {
+    /// The larger share of each.
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.max(other.cpu),
+            queued: match (self.queued, other.queued) {
+                (Some(one), Some(other)) => Some(one.max(other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
+
 fn cpu(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(

@@ -67,6 +67,15 @@ impl Cluster {
         Self { bootstrap, timeout }
     }
 
+    /// Asks the topic's brokers as well, should those of the start be gone.
+    pub fn learn(&mut self, topic: &Topic) {
+        for address in topic.brokers.values() {
+            if !self.bootstrap.contains(address) {
+                self.bootstrap.push(address.clone());
+            }
+        }
+    }
+
     /// A connection to the first broker that takes one.
     ///
     /// # Errors

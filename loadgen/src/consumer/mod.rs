@@ -1,6 +1,7 @@
 //! A consumer: one thread, and in the usual case one connection, that reads some partitions of a
 //! topic as Kafka's consumer does: the next fetch is on its way while an answer is looked at.
 
+mod figures;
 pub mod tally;
 
 use std::sync::atomic::Ordering;
@@ -18,6 +19,8 @@ use crate::run::Run;
 use crate::usage::{Meter, Usage};
 use tally::{Interest, Tally};
 
+pub use figures::{Consumed, Figures};
+
 /// The lowest and the highest version used: with record batches v2, and topics by name.
 const FETCH: (i16, i16) = (4, 12);
 /// As Kafka's consumer: `fetch.max.wait.ms`, `fetch.max.bytes`, `max.partition.fetch.bytes`.
@@ -29,17 +32,6 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Where each partition ends, as soon as that is known.
 pub type Ends = Arc<OnceLock<Vec<i64>>>;
-
-/// What a consumer measured.
-#[derive(Debug)]
-pub struct Figures {
-    pub tally: Tally,
-    /// From a fetch until its answer.
-    pub fetch: Latency,
-    pub fetches: u64,
-    pub retries: u64,
-    pub usage: Usage,
-}
 
 /// A partition, and how far it was read.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ use tidegate::record::{Batch, RecordError, records};
 use crate::latency::Latency;
 use crate::payload::Head;
 use crate::sequence::{Faults, Stream};
+use crate::window::Window;
 
 /// Far above what a batch of any broker's default limits inflates to.
 const MAX_INFLATED_BYTES: usize = 1 << 30;
@@ -45,8 +46,8 @@ pub struct Tally {
     pub last_ns: u64,
     /// From the time a message was to be sent until it was here.
     pub latency: Latency,
-    /// When the first measured message was to be sent, and when the last one was here.
-    pub window_ns: Option<(u64, u64)>,
+    /// From when the first measured message was to be sent until the last one was here.
+    pub window: Window,
     reads: Vec<Read>,
     index: HashMap<(u64, u32), usize>,
     /// The stream of the message before: that of this one as well, as a rule.
@@ -71,7 +72,7 @@ impl Tally {
             others: 0,
             last_ns: 0,
             latency: Latency::new(),
-            window_ns: None,
+            window: Window::default(),
             reads: Vec::new(),
             index: HashMap::new(),
             last: 0,
@@ -179,8 +180,7 @@ impl Tally {
     #[inline]
     fn measure(&mut self, head: &Head, now_ns: u64) {
         self.latency.record(now_ns.saturating_sub(head.time_ns));
-        let (start_ns, _) = self.window_ns.unwrap_or((head.time_ns, now_ns));
-        self.window_ns = Some((start_ns.min(head.time_ns), now_ns));
+        self.window.include(head.time_ns, now_ns);
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(tally.read(0, &batch(8, 0, &[9]), 100, 5_000), Ok(0));
         assert_eq!((tally.messages, tally.others), (3, 1));
         assert_eq!(tally.latency.count(), 2);
-        assert_eq!(tally.window_ns, Some((1_000, 5_000)));
+        assert_eq!(tally.window, Window::new(1_000, 5_000));
         assert_eq!(judge(vec![tally], &[(0, 2)]), Verdict::default());
     }
 

@@ -4,34 +4,31 @@
 //! has lingered, and one more may be in flight; the request then takes what there is for the broker's
 //! other partitions along. What a message costs here is its place in a batch that is patched
 //! ([`forge`]).
-//!
-//! When a batch is refused with an error that may pass, or a connection breaks, nothing new is sent
-//! until all answers are in; then leaders are looked up again, and what is not acknowledged goes out
-//! once more, in order. With idempotence the broker knows what it has already.
 
+mod answers;
+mod figures;
 pub mod forge;
 mod lane;
 pub mod stream;
+mod trouble;
 
 use std::mem;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::thread::set_current_timer_slack;
-use tidegate::wire::{ErrorCode, produce};
 
-use crate::client::{Cluster, Error, RETRY_BACKOFF, Topic, wait};
-use crate::latency::Latency;
+use crate::client::{Cluster, Error, Topic, wait};
 use crate::options::Options;
 use crate::run::Run;
-use crate::usage::{Meter, Usage};
+use crate::usage::Meter;
 use forge::Forge;
-use lane::{InFlight, Lane};
-use stream::{Pending, Stream};
+use lane::{InFlight, Lane, Terms};
+use stream::Stream;
+use trouble::Trouble;
 
-pub use lane::Terms;
+pub use figures::Figures;
 
 /// A thread looks at least this often whether another one failed, and for requests without answer.
 const TICK_NS: u64 = 100_000_000;
@@ -40,25 +37,6 @@ const TICK_NS: u64 = 100_000_000;
 const PRECISE: Option<NonZeroU64> = NonZeroU64::new(1_000);
 /// Batches of one request, in bytes: Kafka's `max.request.size`.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
-
-/// What a producer measured.
-#[derive(Debug, Default)]
-pub struct Figures {
-    /// From the time a message was to be sent until its acknowledgement.
-    pub ack: Latency,
-    /// From the time a batch was to be sent, and could be, until it was: the client's own delay.
-    pub lag: Latency,
-    /// Messages that were measured and acknowledged.
-    pub measured: u64,
-    /// When the first of them was to be sent, and the last of them acknowledged.
-    pub window_ns: Option<(u64, u64)>,
-    pub requests: u64,
-    pub batches: u64,
-    pub retries: u64,
-    /// Messages of each stream in all.
-    pub sent: Vec<(u32, u64)>,
-    pub usage: Usage,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -75,13 +53,6 @@ pub struct Producer {
     trouble: Option<Trouble>,
     next_check_ns: u64,
     figures: Figures,
-}
-
-/// Why nothing new is sent, and since when.
-#[derive(Debug)]
-struct Trouble {
-    since_ns: u64,
-    error: Error,
 }
 
 impl Producer {
@@ -160,8 +131,7 @@ impl Producer {
             lane.connection.ping(self.request_timeout)?;
         }
         let now_ns = self.run.now_ns();
-        let window_ns = &mut self.figures.window_ns;
-        *window_ns = window_ns.map(|(start_ns, _)| (start_ns, now_ns));
+        self.figures.window.extend_to(now_ns);
         Ok(())
     }
 
@@ -209,13 +179,6 @@ impl Producer {
         failed
     }
 
-    /// Something went wrong that may pass.
-    fn stumble(&mut self, error: Error) {
-        self.figures.retries += 1;
-        let since_ns = self.run.now_ns();
-        self.trouble.get_or_insert(Trouble { since_ns, error });
-    }
-
     fn send_due(&mut self, lane: &mut Lane) -> Result<(), Error> {
         if lane.connection.has_unsent() {
             lane.connection.flush()?;
@@ -245,7 +208,7 @@ impl Producer {
 
     fn send(&mut self, lane: &mut Lane, now_ns: u64, due_ns: u64) -> Result<(), Error> {
         let (mut batches, mut order, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut messages = 0;
+        let mut measured = 0;
         for step in 0..lane.streams.len() {
             let index = lane.streams[(lane.turn + step) % lane.streams.len()];
             let stream = &mut self.streams[index];
@@ -256,7 +219,7 @@ impl Producer {
             };
             let Some(batch) = batch else { continue };
             batch.in_flight = true;
-            messages += batch.count as u64;
+            measured += batch.measured;
             bytes += batch.forged.bytes().len();
             batches.push((partition, batch.forged.bytes().clone()));
             order.push((index, batch.first));
@@ -269,7 +232,7 @@ impl Producer {
             let since_ns = due_ns.max(lane.room_since_ns);
             self.figures
                 .lag
-                .record_many(now_ns.saturating_sub(since_ns), messages);
+                .record_many(now_ns.saturating_sub(since_ns), measured);
         }
         self.figures.requests += 1;
         self.figures.batches += batches.len() as u64;
@@ -287,116 +250,6 @@ impl Producer {
         Ok(())
     }
 
-    /// With acks=0, what is sent is done.
-    fn all_acked(&mut self, lane: &mut Lane) {
-        let now_ns = self.run.now_ns();
-        for (index, first) in lane.in_flight.drain(..).flat_map(|request| request.batches) {
-            self.acked(index, first, now_ns);
-        }
-    }
-
-    fn receive(&mut self, lane: &mut Lane) -> Result<(), Error> {
-        while let Some((request, response)) = lane.receive()? {
-            let now_ns = self.run.now_ns();
-            if lane.in_flight.len() + 1 == self.terms.max_in_flight {
-                lane.room_since_ns = now_ns;
-            }
-            let partitions: Vec<&produce::PartitionProduceResponse> = response
-                .responses
-                .iter()
-                .flat_map(|topic| &topic.partition_responses)
-                .collect();
-            if partitions.len() != request.batches.len() {
-                let what = "an answer on other partitions".to_owned();
-                return Err(lane.connection.unexpected(what));
-            }
-            for (at, (index, first)) in request.batches.into_iter().enumerate() {
-                let partition = self.streams[index].partition;
-                let is_of = |answer: &&produce::PartitionProduceResponse| answer.index == partition;
-                // The order is that of the request, as a rule.
-                let same = partitions.get(at).copied().filter(is_of);
-                let Some(answer) = same.or_else(|| partitions.iter().copied().find(is_of)) else {
-                    let what = "an answer on other partitions".to_owned();
-                    return Err(lane.connection.unexpected(what));
-                };
-                self.answered(index, first, answer, now_ns)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn answered(
-        &mut self,
-        index: usize,
-        first: u64,
-        answer: &produce::PartitionProduceResponse,
-        now_ns: u64,
-    ) -> Result<(), Error> {
-        let code = answer.error_code;
-        // The broker has it already: this was a retry.
-        if code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
-            self.acked(index, first, now_ns);
-            return Ok(());
-        }
-        let stream = &mut self.streams[index];
-        let what = format!(
-            "a batch for {}",
-            self.topic.partition_name(stream.partition)
-        );
-        let error = Error::refused(what, code, answer.error_message.as_deref());
-        // One before it failed: the broker waits for that one first.
-        let follows = stream
-            .pending
-            .front()
-            .is_some_and(|front| front.first < first);
-        let waits = code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER && follows;
-        if !waits && !error.is_retriable() {
-            return Err(error);
-        }
-        if let Some(batch) = stream.pending.iter_mut().find(|batch| batch.first == first) {
-            batch.in_flight = false;
-        }
-        self.stumble(error);
-        Ok(())
-    }
-
-    fn acked(&mut self, index: usize, first: u64, now_ns: u64) {
-        let stream = &mut self.streams[index];
-        let Some(batch) = stream.take(first) else {
-            return;
-        };
-        self.run
-            .acked
-            .fetch_add(batch.count as u64, Ordering::Relaxed);
-        self.measure(index, &batch, now_ns);
-        self.forge.reclaim(batch.forged);
-    }
-
-    fn measure(&mut self, index: usize, batch: &Pending, now_ns: u64) {
-        let stream = &self.streams[index];
-        let mut times = stream.measured_times(batch);
-        let Some(first_ns) = times.next() else {
-            return;
-        };
-        let figures = &mut self.figures;
-        let mut measured = 1;
-        if stream.has_schedule() {
-            figures.ack.record(now_ns.saturating_sub(first_ns));
-            for time_ns in times {
-                figures.ack.record(now_ns.saturating_sub(time_ns));
-                measured += 1;
-            }
-        } else {
-            measured += times.count() as u64;
-            figures
-                .ack
-                .record_many(now_ns.saturating_sub(first_ns), measured);
-        }
-        figures.measured += measured;
-        let (start_ns, _) = figures.window_ns.unwrap_or((first_ns, now_ns));
-        figures.window_ns = Some((start_ns.min(first_ns), now_ns));
-    }
-
     /// Until when there is nothing to do if no answer comes.
     fn next_event_ns(&self) -> u64 {
         let mut next_ns = self.next_check_ns;
@@ -407,96 +260,5 @@ impl Producer {
             next_ns = next_ns.min(self.due_ns(lane).unwrap_or(u64::MAX));
         }
         next_ns
-    }
-
-    /// Gives up what takes too long.
-    fn check_time(&mut self) -> Result<(), Error> {
-        let now_ns = self.run.now_ns();
-        if now_ns < self.next_check_ns {
-            return Ok(());
-        }
-        self.next_check_ns = now_ns + TICK_NS;
-        let request_timeout = self.request_timeout;
-        self.each_lane(|_, lane| match lane.in_flight.front() {
-            Some(request) if now_ns - request.sent_ns > request_timeout.as_nanos() as u64 => {
-                Err(lane.connection.no_answer(produce::KEY, request_timeout))
-            }
-            _ => Ok(()),
-        })?;
-        self.check_delivery(now_ns)
-    }
-
-    fn check_delivery(&mut self, now_ns: u64) -> Result<(), Error> {
-        let fronts = self.streams.iter().filter_map(|stream| {
-            let batch = stream.pending.front()?;
-            Some((batch.made_ns, stream.partition, batch.first))
-        });
-        let oldest = fronts.min();
-        let waiting_since = self.trouble.as_ref().map(|trouble| trouble.since_ns);
-        let since_ns = match (oldest, waiting_since) {
-            (Some((made_ns, ..)), _) => made_ns,
-            (None, Some(since_ns)) => since_ns,
-            (None, None) => return Ok(()),
-        };
-        if u128::from(now_ns - since_ns) <= self.delivery_timeout.as_nanos() {
-            return Ok(());
-        }
-        let what = match oldest {
-            Some((_, partition, first)) => {
-                let name = self.topic.partition_name(partition);
-                format!("message {first} for {name} was not acknowledged")
-            }
-            None => "no broker took messages".to_owned(),
-        };
-        Err(Error::GaveUp {
-            what,
-            after: self.delivery_timeout,
-            last: self.trouble.take().map(|trouble| Box::new(trouble.error)),
-        })
-    }
-
-    /// All answers are in: looks up the leaders, and goes on.
-    fn recover(&mut self) -> Result<(), Error> {
-        std::thread::sleep(RETRY_BACKOFF);
-        let routed = self.cluster.topic(&self.topic.name).and_then(|topic| {
-            for stream in &mut self.streams {
-                let leader = topic.leaders.get(stream.partition as usize);
-                stream.leader = leader.copied().unwrap_or(stream.leader);
-            }
-            self.topic = topic;
-            self.route()
-        });
-        match (routed, &mut self.trouble) {
-            (Ok(()), trouble) => *trouble = None,
-            (Err(error), Some(trouble)) if error.is_retriable() => trouble.error = error,
-            (Err(error), _) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// One lane for each broker that leads a partition of a stream.
-    fn route(&mut self) -> Result<(), Error> {
-        let now_ns = self.run.now_ns();
-        for lane in &mut self.lanes {
-            lane.streams.clear();
-            lane.room_since_ns = now_ns;
-        }
-        for (index, stream) in self.streams.iter().enumerate() {
-            let known = self
-                .lanes
-                .iter_mut()
-                .find(|lane| lane.broker == stream.leader);
-            match known {
-                Some(lane) => lane.streams.push(index),
-                None => {
-                    let mut lane = Lane::open(&self.cluster, &self.topic, stream.leader)?;
-                    lane.streams.push(index);
-                    lane.room_since_ns = self.run.now_ns();
-                    self.lanes.push(lane);
-                }
-            }
-        }
-        self.lanes.retain(|lane| !lane.streams.is_empty());
-        Ok(())
     }
 }

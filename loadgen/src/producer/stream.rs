@@ -32,6 +32,8 @@ pub enum WarmupShare {
 pub struct Pending {
     pub first: u64,
     pub count: usize,
+    /// Messages at its end that are measured: those before are of the warm-up.
+    pub measured: u64,
     pub forged: Forged,
     /// When it was made.
     pub made_ns: u64,
@@ -155,11 +157,12 @@ impl Stream {
         if count == 0 {
             return None;
         }
+        let measured_from = self.measured_from.unwrap_or(u64::MAX);
         let order = Order {
             stream: self.id,
             first: self.next,
             count,
-            measured_from: self.measured_from.unwrap_or(u64::MAX),
+            measured_from,
             timestamp_ms: run.wall_ms(now_ns),
             sequence: self.sequence,
         };
@@ -171,6 +174,7 @@ impl Stream {
         self.pending.push_back(Pending {
             first: order.first,
             count,
+            measured: self.next - measured_from.clamp(order.first, self.next),
             forged,
             made_ns: now_ns,
             in_flight: false,
@@ -196,11 +200,8 @@ impl Stream {
     pub fn measured_times(&self, batch: &Pending) -> impl Iterator<Item = u64> + use<> {
         let (schedule, stream, made_ns) = (self.task.schedule, self.id as usize, batch.made_ns);
         let end = batch.first + batch.count as u64;
-        let from = self
-            .measured_from
-            .unwrap_or(u64::MAX)
-            .clamp(batch.first, end);
-        (from..end).map(move |number| schedule.intended_ns(stream, number).unwrap_or(made_ns))
+        (end - batch.measured..end)
+            .map(move |number| schedule.intended_ns(stream, number).unwrap_or(made_ns))
     }
 
     /// Whether messages have times of their own.

@@ -3,14 +3,16 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::threads::join;
 use super::{Stage, produce};
 use crate::client::Error;
+use crate::consumer::Consumed;
 use crate::consumer::tally::Interest;
 use crate::progress::Progress;
 use crate::report::{Checked, Client, Load, Report};
 use crate::run::Run;
-use crate::scenario::threads::{join, merge_consumers};
 use crate::usage::Meter;
+use crate::window::Window;
 
 pub fn run(stage: &Stage) -> Result<Report, Error> {
     let options = stage.options;
@@ -47,10 +49,14 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let progress = Progress::show(&stage.run, "consume", total, |run| &run.received);
     let figures = join(stage.start_consumers(consumers)?)?;
     drop(progress);
-    let consumed = merge_consumers(figures, &sent);
+    let consumed = Consumed::new(figures, &sent);
 
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::of_bytes(consumed.messages, consumed.bytes, (0, consumed.last_ns));
+    report.load = Load::of_bytes(
+        consumed.messages,
+        consumed.bytes,
+        Window::new(0, consumed.last_ns),
+    );
     report.latency("fetch", &consumed.fetch);
     report.consumed(&consumed);
     report.client = Client::new(meter.stop(), consumed.usage, threads);

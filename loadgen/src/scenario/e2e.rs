@@ -4,8 +4,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Stage;
-use super::threads::{join, merge_consumers, merge_producers, most};
+use super::threads::join;
 use crate::client::Error;
+use crate::consumer::Consumed;
 use crate::consumer::Ends;
 use crate::consumer::tally::Interest;
 use crate::producer;
@@ -37,11 +38,11 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let consumed = join(consuming);
     drop(progress);
     let (produced, consumed) = (produced?, consumed?);
-    let consumed = merge_consumers(consumed, &produced.sent);
-    let usage = most(produced.usage, consumed.usage);
+    let consumed = Consumed::new(consumed, &produced.sent);
+    let usage = produced.usage.most(consumed.usage);
 
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::new(consumed.measured, options.size, consumed.window_ns);
+    report.load = Load::new(consumed.latency.count(), options.size, consumed.window);
     report.latency("end to end", &consumed.latency);
     report.produced(&produced, options);
     report.consumed(&consumed);
@@ -58,8 +59,8 @@ fn end(
     ends: &Ends,
     figures: Vec<producer::Figures>,
 ) -> Result<producer::Figures, Error> {
-    let produced = merge_producers(figures);
-    let total = produced.sent.iter().map(|(_, messages)| messages).sum();
+    let produced = producer::Figures::merged(figures);
+    let total = produced.total_sent();
     let visible = stage.ends_after(starts, total)?;
     ends.get_or_init(|| visible);
     Ok(produced)

@@ -6,8 +6,6 @@ mod e2e;
 mod produce;
 mod threads;
 
-pub use threads::Consumed;
-
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,9 +63,11 @@ fn staged(options: &Options, cluster: &Cluster, name: &str, id: u64) -> Result<R
             asked,
         });
     }
+    let mut cluster = cluster.clone();
+    cluster.learn(&topic);
     let stage = Stage {
         options,
-        cluster: cluster.clone(),
+        cluster,
         topic,
         run: Arc::new(Run::new(id)),
     };

@@ -4,8 +4,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Stage;
-use super::threads::{join, merge_consumers, merge_producers};
+use super::threads::join;
 use crate::client::Error;
+use crate::consumer::Consumed;
 use crate::consumer::tally::Interest;
 use crate::options::Warmup;
 use crate::producer;
@@ -22,7 +23,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
         false => None,
     };
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::new(produced.measured, options.size, produced.window_ns);
+    report.load = Load::new(produced.measured, options.size, produced.window);
     report.produced(&produced, options);
     report.client = client;
     report.checked = checked;
@@ -39,7 +40,7 @@ pub fn fill(stage: &Stage) -> Result<(producer::Figures, Client), Error> {
     let threads = producers.len();
     let figures = join(stage.start_producers(producers)?)?;
     drop(progress);
-    let produced = merge_producers(figures);
+    let produced = producer::Figures::merged(figures);
     let client = Client::new(meter.stop(), produced.usage, threads);
     Ok((produced, client))
 }
@@ -56,7 +57,7 @@ fn read_back(stage: &Stage, starts: &[i64], sent: &[(u32, u64)]) -> Result<Check
     let progress = Progress::show(&stage.run, "check", total, |run| &run.received);
     let figures = join(stage.start_consumers(consumers)?)?;
     drop(progress);
-    Ok(Checked::from(&merge_consumers(figures, sent)))
+    Ok(Checked::from(&Consumed::new(figures, sent)))
 }
 
 impl Stage<'_> {

@@ -7,15 +7,13 @@ use std::thread::{Builder, JoinHandle};
 
 use super::Stage;
 use crate::client::Error;
-use crate::consumer::tally::{Interest, Tally, Verdict, judge};
+use crate::consumer::tally::Interest;
 use crate::consumer::{self, Consumer, Ends, Position};
-use crate::latency::Latency;
 use crate::options::Warmup;
 use crate::producer::stream::{Stream, Task, WarmupShare};
 use crate::producer::{self, Producer};
 use crate::run::Run;
 use crate::schedule::Schedule;
-use crate::usage::Usage;
 
 /// Threads that will return a value each.
 pub type Threads<T> = Vec<JoinHandle<Result<T, Error>>>;
@@ -178,81 +176,6 @@ impl Stage<'_> {
     }
 }
 
-/// What all producers measured together.
-pub fn merge_producers(all: Vec<producer::Figures>) -> producer::Figures {
-    let mut merged = producer::Figures::default();
-    for figures in all {
-        merged.ack.merge(&figures.ack);
-        merged.lag.merge(&figures.lag);
-        merged.measured += figures.measured;
-        merged.window_ns = union(merged.window_ns, figures.window_ns);
-        merged.requests += figures.requests;
-        merged.batches += figures.batches;
-        merged.retries += figures.retries;
-        merged.sent.extend(figures.sent);
-        merged.usage = most(merged.usage, figures.usage);
-    }
-    merged
-}
-
-/// What all consumers measured together.
-#[derive(Debug, Default)]
-pub struct Consumed {
-    pub latency: Latency,
-    pub fetch: Latency,
-    pub messages: u64,
-    pub bytes: u64,
-    pub others: u64,
-    pub measured: u64,
-    pub window_ns: Option<(u64, u64)>,
-    pub last_ns: u64,
-    pub fetches: u64,
-    pub retries: u64,
-    pub usage: Usage,
-    pub verdict: Verdict,
-}
-
-/// See [`Consumed`]. `sent`: the messages of each stream of this run.
-pub fn merge_consumers(all: Vec<consumer::Figures>, sent: &[(u32, u64)]) -> Consumed {
-    let mut merged = Consumed::default();
-    let mut tallies: Vec<Tally> = Vec::new();
-    for figures in all {
-        let tally = figures.tally;
-        merged.latency.merge(&tally.latency);
-        merged.fetch.merge(&figures.fetch);
-        merged.messages += tally.messages;
-        merged.bytes += tally.bytes;
-        merged.others += tally.others;
-        merged.measured += tally.latency.count();
-        merged.window_ns = union(merged.window_ns, tally.window_ns);
-        merged.last_ns = merged.last_ns.max(tally.last_ns);
-        merged.fetches += figures.fetches;
-        merged.retries += figures.retries;
-        merged.usage = most(merged.usage, figures.usage);
-        tallies.push(tally);
-    }
-    merged.verdict = judge(tallies, sent);
-    merged
-}
-
-fn union(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)> {
-    match (one, other) {
-        (Some((from, to)), Some((first, last))) => Some((from.min(first), to.max(last))),
-        (one, other) => one.or(other),
-    }
-}
-
-/// The most that any thread had of each.
-pub fn most(one: Usage, other: Usage) -> Usage {
-    Usage {
-        cpu: one.cpu.max(other.cpu),
-        queued: match (one.queued, other.queued) {
-            (Some(one), Some(other)) => Some(one.max(other)),
-            (one, other) => one.or(other),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,11 +194,5 @@ mod tests {
     fn connections_share_partitions_only_where_that_is_asked_for() {
         assert_eq!(deal(&[1, 1], 3, true), [vec![0], vec![1], vec![0]]);
         assert_eq!(deal(&[1, 1], 3, false), [vec![0], vec![1]]);
-    }
-
-    #[test]
-    fn the_window_of_all_is_that_of_the_first_and_the_last() {
-        assert_eq!(union(Some((5, 9)), Some((3, 4))), Some((3, 9)));
-        assert_eq!(union(None, Some((3, 4))), Some((3, 4)));
     }
 }

@@ -1,19 +1,20 @@
 //! What comes out of a run: as text for people, as JSON for programs.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+mod json;
+mod text;
 
 use serde::Serialize;
 
 use crate::client::Topic;
+use crate::consumer::Consumed;
 use crate::latency::{Latency, PERCENTILES};
 use crate::options::{Options, Scenario};
 use crate::producer;
-use crate::scenario::Consumed;
 use crate::sequence::Faults;
 use crate::usage::Usage;
+use crate::window::Window;
+
+pub use json::write_json;
 
 /// From this share of a core on, a thread may be what limits the run.
 const BUSY: f64 = 0.9;
@@ -116,18 +117,14 @@ impl From<&Consumed> for Checked {
 }
 
 impl Load {
-    /// Messages of one size, in the time between these.
-    pub fn new(messages: u64, size: usize, window_ns: Option<(u64, u64)>) -> Self {
-        Self::of_bytes(
-            messages,
-            messages * size as u64,
-            window_ns.unwrap_or((0, 0)),
-        )
+    /// Messages of one size, in this time.
+    pub fn new(messages: u64, size: usize, window: Window) -> Self {
+        Self::of_bytes(messages, messages * size as u64, window)
     }
 
     /// As [`Load::new`], for messages of any sizes.
-    pub fn of_bytes(messages: u64, bytes: u64, (from_ns, to_ns): (u64, u64)) -> Self {
-        let seconds = to_ns.saturating_sub(from_ns) as f64 / 1e9;
+    pub fn of_bytes(messages: u64, bytes: u64, window: Window) -> Self {
+        let seconds = window.seconds();
         let per_second = |amount: f64| match seconds > 0.0 {
             true => amount / seconds,
             false => 0.0,
@@ -200,7 +197,7 @@ impl Report {
             checked: None,
             warnings: Vec::new(),
             lag_p99_ns: None,
-            description: describe(options),
+            description: text::describe(options),
         }
     }
 
@@ -216,7 +213,7 @@ impl Report {
         self.sending = Some(Sending {
             requests: produced.requests,
             batches: produced.batches,
-            messages: produced.sent.iter().map(|(_, messages)| messages).sum(),
+            messages: produced.total_sent(),
             retries: produced.retries,
         });
         let acknowledged = match options.acks {
@@ -280,177 +277,4 @@ impl Report {
             _ => Ok(()),
         }
     }
-}
-
-fn describe(options: &Options) -> String {
-    let acks = match options.acks {
-        -1 => "all".to_owned(),
-        acks => acks.to_string(),
-    };
-    let rate = match (options.scenario, options.rate) {
-        (Scenario::Consume, _) => String::new(),
-        (_, Some(rate)) => format!(", {rate} messages/s (latency counts from the schedule)"),
-        (_, None) => ", as fast as they are taken".to_owned(),
-    };
-    if options.scenario == Scenario::Consume && options.topic.is_some() {
-        return "what is there".to_owned();
-    }
-    format!(
-        "messages of {} bytes, acks={acks}, compression {}{rate}",
-        options.size,
-        options.compression.name()
-    )
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.scenario {
-            Scenario::Produce => "produce",
-            Scenario::Consume => "consume",
-            Scenario::E2e => "e2e",
-        };
-        writeln!(f, "{name}: {}", self.description)?;
-        writeln!(
-            f,
-            "  topic        {}, {} partitions on {} broker{}",
-            self.topic,
-            self.partitions,
-            self.brokers,
-            if self.brokers == 1 { "" } else { "s" }
-        )?;
-        let load = &self.load;
-        writeln!(
-            f,
-            "  throughput   {:.0} messages/s, {:.2} MB/s: {} messages in {:.3} s",
-            load.messages_per_second, load.megabytes_per_second, load.messages, load.seconds
-        )?;
-        self.write_latencies(f)?;
-        self.write_work(f)?;
-        self.write_client(f)?;
-        match &self.checked {
-            None => writeln!(f, "  checked      no (--no-verify)")?,
-            Some(checked) => writeln!(
-                f,
-                "  checked      {} messages read: {}",
-                checked.messages, checked.faults
-            )?,
-        }
-        for warning in &self.warnings {
-            writeln!(f, "  warning      {warning}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.latencies.is_empty() {
-            return Ok(());
-        }
-        write!(f, "  latency, ms ")?;
-        for column in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-            write!(f, "{column:>10}")?;
-        }
-        writeln!(f)?;
-        for times in &self.latencies {
-            write!(f, "    {:<10}", times.of)?;
-            for (column, ns) in times.columns().into_iter().enumerate() {
-                // The longest name takes two characters of the first column.
-                let width = if column == 0 {
-                    10 - times.of.len().saturating_sub(10)
-                } else {
-                    10
-                };
-                write!(f, "{:>width$.3}", ns as f64 / 1e6)?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
-    }
-
-    fn write_work(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(sending) = &self.sending {
-            let per_batch = sending.messages as f64 / sending.batches.max(1) as f64;
-            writeln!(
-                f,
-                "  sent         {} messages in {} batches (of {per_batch:.1}) in {} requests, {} retries",
-                sending.messages, sending.batches, sending.requests, sending.retries
-            )?;
-        }
-        if let Some(reading) = &self.reading {
-            writeln!(
-                f,
-                "  read         {} messages in {} fetches, {} of them not of this program's run, {} retries",
-                reading.messages, reading.fetches, reading.others, reading.retries
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let client = &self.client;
-        write!(
-            f,
-            "  client       {:.2} cores, {} threads; the busiest was so for {:.0} %",
-            client.cores,
-            client.threads,
-            client.worst_thread.cpu * 100.0
-        )?;
-        if let Some(queued) = client.worst_thread.queued {
-            write!(
-                f,
-                ", the longest wait for a core was {:.0} %",
-                queued * 100.0
-            )?;
-        }
-        writeln!(f)
-    }
-}
-
-/// Where a run took place.
-#[derive(Debug, Serialize)]
-struct Environment {
-    version: &'static str,
-    kernel: String,
-    cpu: String,
-    cores: usize,
-}
-
-impl Environment {
-    fn here() -> Self {
-        let kernel = rustix::system::uname();
-        let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpus
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            kernel: format!("{} {}", part(kernel.sysname()), part(kernel.release())),
-            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-}
-
-/// Writes the report, with what was asked for and where it ran.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write_json(path: &Path, options: &Options, report: &Report) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct All<'a> {
-        options: &'a Options,
-        environment: Environment,
-        report: &'a Report,
-    }
-    let all = All {
-        options,
-        environment: Environment::here(),
-        report,
-    };
-    let mut out = BufWriter::new(File::create(path)?);
-    serde_json::to_writer_pretty(&mut out, &all)?;
-    out.write_all(b"\n")?;
-    out.flush()
 }
