@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use common::{Client, Gateway, batch, data_folder};
-use tidegate::wire::{ErrorCode, describe_cluster, metadata};
+use tidegate::wire::{
+    ErrorCode, describe_cluster, describe_configs, describe_log_dirs, incremental_alter_configs,
+    metadata,
+};
 
 const OPTIONS: [&str; 4] = ["--shards", "2", "--routing", "per-core"];
 
@@ -97,5 +100,80 @@ fn each_shard_is_a_broker_that_leads_what_it_owns() {
     assert_eq!(leaders(&again), led);
     for partition in 0..4 {
         assert_eq!(client.drain("t", partition).len(), 3);
+    }
+}
+
+#[test]
+fn each_broker_tells_the_log_directory_of_what_it_leads() {
+    let data = data_folder();
+    let shared = free_ports();
+    let gateway = Gateway::start_at(shared, data.path(), &OPTIONS);
+    let mut client = gateway.connect();
+    client.create_topic("t", 4);
+    let told = metadata_of(&mut client, "t");
+    let partitions = told.topics[0].partitions.iter();
+    let led: BTreeMap<_, _> = partitions
+        .map(|p| (p.partition_index, p.leader_id))
+        .collect();
+    let mut found = BTreeMap::new();
+    for (broker, address) in brokers(&told) {
+        let mut client = Client::connect(address).expect("it takes connections");
+        let request = describe_log_dirs::Request { topics: None };
+        let response: describe_log_dirs::Response = client
+            .call(describe_log_dirs::KEY, 4, &request)
+            .expect("an answer");
+        let topics = response.results[0].topics.iter();
+        for partition in topics.flat_map(|topic| &topic.partitions) {
+            let before = found.insert(partition.partition_index, broker);
+            assert_eq!(before, None, "a partition counts once");
+        }
+    }
+    assert_eq!(found, led);
+}
+
+#[test]
+fn brokers_of_one_process_share_their_configs() {
+    const BROKER: i8 = 4;
+    let data = data_folder();
+    let gateway = Gateway::start_at(free_ports(), data.path(), &OPTIONS);
+    let mut client = gateway.connect();
+    let resource = incremental_alter_configs::AlterConfigsResource {
+        resource_type: BROKER,
+        resource_name: "2".into(),
+        configs: vec![incremental_alter_configs::AlterableConfig {
+            name: "message.max.bytes".into(),
+            config_operation: 0,
+            value: Some("5000".into()),
+        }],
+    };
+    let request = incremental_alter_configs::Request {
+        resources: vec![resource],
+        validate_only: false,
+    };
+    let response: incremental_alter_configs::Response = client
+        .call(incremental_alter_configs::KEY, 1, &request)
+        .expect("an answer");
+    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
+    for (broker, code) in [("1", 0), ("2", 0), ("3", 42)] {
+        let keys = ["message.max.bytes", "broker.id"];
+        let request = describe_configs::Request {
+            resources: vec![describe_configs::DescribeConfigsResource {
+                resource_type: BROKER,
+                resource_name: broker.into(),
+                configuration_keys: Some(keys.map(Into::into).to_vec()),
+            }],
+            ..Default::default()
+        };
+        let response: describe_configs::Response = client
+            .call(describe_configs::KEY, 4, &request)
+            .expect("an answer");
+        let result = &response.results[0];
+        assert_eq!(result.error_code.0, code);
+        let configs = result.configs.iter();
+        let told: BTreeMap<_, _> = configs.map(|c| (&*c.name, c.value.as_deref())).collect();
+        if code == 0 {
+            let limit = ("message.max.bytes", Some("5000"));
+            assert_eq!(told, BTreeMap::from([("broker.id", Some(broker)), limit]));
+        }
     }
 }

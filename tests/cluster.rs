@@ -1,0 +1,322 @@
+//! What tools ask of a cluster, over real sockets: partitions page by page, log directories, producers,
+//! and what a node without replicas and quorum has to say of them.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Client, Gateway, batch, data_folder};
+use tidegate::wire::{
+    ErrorCode, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
+    delete_acls, describe_acls, describe_client_quotas, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, describe_user_scram_credentials, elect_leaders,
+    list_config_resources, list_partition_reassignments, unregister_broker, update_features,
+};
+
+fn start(data: &Path) -> Gateway {
+    Gateway::start(data, &["--shards", "2"])
+}
+
+/// The answer to a request in its newest version.
+macro_rules! ask {
+    ($client:expr, $api:ident, $request:expr) => {{
+        let version = *$api::VERSIONS.end();
+        let answer = $client.call::<$api::Request, $api::Response>($api::KEY, version, &$request);
+        answer.expect("an answer")
+    }};
+}
+
+#[test]
+fn topics_are_described_page_by_page() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("b", 3);
+    client.create_topic("a", 2);
+    let mut cursor = None;
+    let mut told = Vec::new();
+    loop {
+        let request = describe_topic_partitions::Request {
+            response_partition_limit: 2,
+            cursor,
+            ..Default::default()
+        };
+        let page = ask!(client, describe_topic_partitions, request);
+        for topic in page.topics {
+            let name = topic.name.expect("a name").to_string();
+            for partition in topic.partitions {
+                assert_eq!((partition.leader_id, partition.leader_epoch), (1, 0));
+                assert_eq!(partition.replica_nodes, [1]);
+                told.push((name.clone(), partition.partition_index));
+            }
+        }
+        match page.next_cursor {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    let of = |name: &'static str, partitions| (0..partitions).map(move |p| (name.to_owned(), p));
+    let expected: Vec<_> = of("a", 2).chain(of("b", 3)).collect();
+    assert_eq!(told, expected);
+}
+
+/// Directory and sizes of a topic's partitions.
+fn sizes(client: &mut Client, topics: Option<&[&str]>) -> (String, Vec<(String, i32, i64)>) {
+    let topic = |name: &&str| describe_log_dirs::DescribableLogDirTopic {
+        topic: (*name).to_owned().into(),
+        partitions: vec![0, 1, 2],
+    };
+    let request = describe_log_dirs::Request {
+        topics: topics.map(|topics| topics.iter().map(topic).collect()),
+    };
+    let response = ask!(client, describe_log_dirs, request);
+    let [dir] = &response.results[..] else {
+        panic!("one data folder is one directory: {response:?}")
+    };
+    assert!(dir.usable_bytes > 0 && dir.usable_bytes <= dir.total_bytes);
+    let sizes = dir.topics.iter().flat_map(|topic| {
+        let name = topic.name.to_string();
+        topic
+            .partitions
+            .iter()
+            .map(move |p| (name.clone(), p.partition_index, p.partition_size))
+    });
+    (dir.log_dir.to_string(), sizes.collect())
+}
+
+#[test]
+fn a_log_directory_tells_what_partitions_take_also_after_a_restart() {
+    let data = data_folder();
+    let mut gateway = start(data.path());
+    let mut client = gateway.connect();
+    let id = client.create_topic("t", 2);
+    client.create_topic("u", 1);
+    let produced = client.produce("t", 1, batch(&[&[b'x'; 1000]], None));
+    assert_eq!(produced.expect("an answer").error_code, ErrorCode::NONE);
+    let (dir, told) = sizes(&mut client, None);
+    assert_eq!(Path::new(&dir), data.path().join("data"));
+    let file = format!("topics/{id}/1/{:020}.log", 0);
+    let len = std::fs::metadata(Path::new(&dir).join(file));
+    let size = len.expect("a segment").len() as i64;
+    let of = |name: &str, index, size| (name.to_owned(), index, size);
+    let expected = [of("t", 0, 0), of("t", 1, size), of("u", 0, 0)];
+    assert_eq!(told, expected);
+    assert_eq!(sizes(&mut client, Some(&["t", "nope"])).1, expected[..2]);
+    assert!(sizes(&mut client, Some(&[])).1.is_empty());
+    gateway.kill();
+
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    assert_eq!(sizes(&mut client, None), (dir.clone(), expected.to_vec()));
+    let mut move_to = |path: &str| {
+        let topic = alter_replica_log_dirs::AlterReplicaLogDirTopic {
+            name: "t".into(),
+            partitions: vec![1],
+        };
+        let request = alter_replica_log_dirs::Request {
+            dirs: vec![alter_replica_log_dirs::AlterReplicaLogDir {
+                path: path.to_owned().into(),
+                topics: vec![topic],
+            }],
+        };
+        let response = ask!(client, alter_replica_log_dirs, request);
+        response.results[0].partitions[0].error_code
+    };
+    assert_eq!(move_to(&dir), ErrorCode::NONE);
+    assert_eq!(move_to("/nope"), ErrorCode::LOG_DIR_NOT_FOUND);
+}
+
+#[test]
+fn producers_are_told_as_they_wrote_last() {
+    let data = data_folder();
+    let mut gateway = start(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    let id = client.new_producer_id().expect("an id");
+    for sequence in [0, 2] {
+        let batch = batch(&[b"a", b"b"], Some((id, 0, sequence)));
+        let produced = client.produce("t", 1, batch).expect("an answer");
+        assert_eq!(produced.error_code, ErrorCode::NONE);
+    }
+    let told = |client: &mut Client| {
+        let topic = describe_producers::TopicRequest {
+            name: "t".into(),
+            partition_indexes: vec![0, 1, 2, 1],
+        };
+        let request = describe_producers::Request {
+            topics: vec![topic],
+        };
+        let response = ask!(client, describe_producers, request);
+        let partitions = response.topics[0].partitions.iter();
+        let told = partitions.map(|p| {
+            let active = p.active_producers.iter();
+            let active = active.map(|a| (a.producer_id, a.producer_epoch, a.last_sequence));
+            (
+                p.partition_index,
+                p.error_code.0,
+                active.collect::<Vec<_>>(),
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let expected = [(0, 0, vec![]), (1, 0, vec![(id, 0, 3)]), (2, 3, vec![])];
+    assert_eq!(told(&mut client), expected);
+    gateway.kill();
+
+    let gateway = start(data.path());
+    assert_eq!(told(&mut gateway.connect()), expected);
+}
+
+#[test]
+fn a_request_for_more_partitions_than_there_are_ends_its_connection() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    let topic = elect_leaders::TopicPartitions {
+        topic: "x".repeat(30_000).into(),
+        partitions: vec![0; 10_001],
+    };
+    let request = elect_leaders::Request {
+        topic_partitions: Some(vec![topic]),
+        ..Default::default()
+    };
+    let sent = client.send(elect_leaders::KEY, 2, &request);
+    let id = sent.expect("the gateway takes it");
+    let answer = client.receive::<elect_leaders::Response>(elect_leaders::KEY, 2, id);
+    answer.expect_err("no answer");
+    assert_eq!(gateway.connect().create_topic("t", 1).0.len(), 16);
+}
+
+#[test]
+fn there_is_nothing_to_elect_and_nothing_to_reassign() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let topic = elect_leaders::TopicPartitions {
+        topic: "t".into(),
+        partitions: vec![0],
+    };
+    let request = elect_leaders::Request {
+        topic_partitions: Some(vec![topic]),
+        ..Default::default()
+    };
+    let response = ask!(client, elect_leaders, request);
+    let result = &response.replica_election_results[0].partition_result[0];
+    assert_eq!(result.error_code, ErrorCode::ELECTION_NOT_NEEDED);
+
+    let mut reassign = |replicas: Option<&[i32]>| {
+        let partition = alter_partition_reassignments::ReassignablePartition {
+            partition_index: 0,
+            replicas: replicas.map(<[i32]>::to_vec),
+        };
+        let request = alter_partition_reassignments::Request {
+            topics: vec![alter_partition_reassignments::ReassignableTopic {
+                name: "t".into(),
+                partitions: vec![partition],
+            }],
+            ..Default::default()
+        };
+        let response = ask!(client, alter_partition_reassignments, request);
+        response.responses[0].partitions[0].error_code
+    };
+    assert_eq!(reassign(Some(&[1])), ErrorCode::NONE);
+    let wrong = reassign(Some(&[9]));
+    assert_eq!(wrong, ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    assert_eq!(reassign(None), ErrorCode::NO_REASSIGNMENT_IN_PROGRESS);
+    let request = list_partition_reassignments::Request::default();
+    let under_way = ask!(client, list_partition_reassignments, request);
+    assert_eq!(under_way, list_partition_reassignments::Response::default());
+}
+
+#[test]
+fn the_cluster_is_a_quorum_of_one_without_features() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let mut log_end = || {
+        let topic = describe_quorum::TopicRequest {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![describe_quorum::PartitionRequest::default()],
+        };
+        let request = describe_quorum::Request {
+            topics: vec![topic],
+        };
+        let response = ask!(client, describe_quorum, request);
+        let port = response.nodes[0].listeners[0].port;
+        assert_eq!(port, gateway.address.port());
+        let partition = &response.topics[0].partitions[0];
+        let [voter] = &partition.current_voters[..] else {
+            panic!("one voter: {partition:?}")
+        };
+        assert_eq!((partition.leader_id, voter.replica_id), (1, 1));
+        assert_eq!(partition.high_watermark, voter.log_end_offset);
+        voter.log_end_offset
+    };
+    let before = log_end();
+    gateway.connect().create_topic("u", 1);
+    assert!(log_end() > before);
+
+    let mut client = gateway.connect();
+    let feature = update_features::FeatureUpdateKey {
+        feature: "metadata.version".into(),
+        max_version_level: 30,
+        ..Default::default()
+    };
+    let request = update_features::Request {
+        feature_updates: vec![feature],
+        ..Default::default()
+    };
+    let response = ask!(client, update_features, request);
+    assert_eq!(response.error_code, ErrorCode::INVALID_UPDATE_VERSION);
+    let request = unregister_broker::Request { broker_id: 9 };
+    let response = ask!(client, unregister_broker, request);
+    assert_eq!(response.error_code, ErrorCode::BROKER_ID_NOT_REGISTERED);
+    let request = list_config_resources::Request::default();
+    let response = ask!(client, list_config_resources, request);
+    let listed = response.config_resources.iter();
+    let listed = listed.map(|r| (r.resource_type, &*r.resource_name));
+    assert!(listed.eq([(8, "1"), (4, "1"), (2, "t"), (2, "u")]));
+}
+
+#[test]
+fn there_are_no_acls_no_quotas_and_no_credentials() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    let disabled = ErrorCode::SECURITY_DISABLED;
+    let response = ask!(client, describe_acls, describe_acls::Request::default());
+    assert_eq!(response.error_code, disabled);
+    let request = create_acls::Request {
+        creations: vec![create_acls::AclCreation::default(); 2],
+    };
+    let response = ask!(client, create_acls, request);
+    let codes = response.results.iter().map(|r| r.error_code);
+    assert!(codes.eq([disabled; 2]));
+    let request = delete_acls::Request {
+        filters: vec![delete_acls::DeleteAclsFilter::default()],
+    };
+    let response = ask!(client, delete_acls, request);
+    assert_eq!(response.filter_results[0].error_code, disabled);
+    let request = describe_client_quotas::Request::default();
+    let response = ask!(client, describe_client_quotas, request);
+    assert_eq!(response.entries, Some(vec![]));
+    let request = describe_user_scram_credentials::Request::default();
+    let response = ask!(client, describe_user_scram_credentials, request);
+    assert!(response.error_code.is_ok() && response.results.is_empty());
+}
+
+#[test]
+fn no_feature_is_offered() {
+    let data = data_folder();
+    let gateway = start(data.path());
+    let mut client = gateway.connect();
+    let request = api_versions::Request {
+        client_software_name: "test".into(),
+        client_software_version: "1".into(),
+        ..Default::default()
+    };
+    let response = ask!(client, api_versions, request);
+    assert!(response.supported_features.is_empty() && response.finalized_features.is_empty());
+}
