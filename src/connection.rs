@@ -232,7 +232,7 @@ impl Connection {
                 }
                 self.receiving_since.set(Some(Instant::now()));
             }
-            match self.stream.recv(frames.room()).await {
+            match self.receive(&mut frames).await {
                 Ok(0) | Err(_) => return None,
                 Ok(n) => {
                     frames.received(n);
@@ -242,6 +242,23 @@ impl Connection {
             arrived = Instant::now();
             self.last_active.set(arrived);
         }
+    }
+
+    /// Receives what comes next. A client that sent much at once may now be silent for long: it keeps no
+    /// large buffer meanwhile.
+    async fn receive(&self, frames: &mut Frames) -> std::io::Result<usize> {
+        if frames.may_rest() {
+            let mut received = pin!(self.stream.recv(frames.room()));
+            let at_once = poll_fn(|cx| Poll::Ready(received.as_mut().poll(cx))).await;
+            if let Poll::Ready(received) = at_once {
+                return received;
+            }
+        }
+        if frames.may_rest() {
+            frames.rest();
+            self.stream.readable().await;
+        }
+        self.stream.recv(frames.room()).await
     }
 
     /// `false`: the connection was closed meanwhile.
@@ -472,6 +489,16 @@ impl Frames {
             Some(len) if len >= OWN_BUFFER_BYTES => self.buf.capacity(),
             _ => 0,
         }
+    }
+
+    /// Between two frames, with more memory than the next one is likely to need.
+    fn may_rest(&self) -> bool {
+        self.frame.is_none() && self.buf.is_empty() && self.read_bytes > READ_BYTES_MIN
+    }
+
+    fn rest(&mut self) {
+        self.buf = BytesMut::new();
+        self.read_bytes = READ_BYTES_MIN;
     }
 
     fn needs_own_buffer(&self, len: usize) -> bool {

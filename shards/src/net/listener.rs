@@ -41,7 +41,8 @@ impl Listener {
     /// connections over those that have (SO_REUSEPORT). With port 0 the first shard gets a free port
     /// and the others the same one; a shard that binds one address again begins another such group.
     ///
-    /// An unspecified IPv6 address takes IPv4 connections too. TCP_NODELAY is set on all.
+    /// An unspecified IPv6 address takes IPv4 connections too. TCP_NODELAY is set on all, and
+    /// SO_KEEPALIVE, by which the kernel finds out which peers have vanished.
     ///
     /// # Errors
     /// The address is in use, also by another process's shards, or is not this host's.
@@ -63,6 +64,7 @@ impl Listener {
 
     fn listen<S: Service>(shard: &Shard<S>, socket: Socket) -> io::Result<Self> {
         socket.set_tcp_nodelay(true)?;
+        socket.set_keepalive(true)?;
         socket.set_nonblocking(true)?;
         socket.listen(BACKLOG)?;
         let address = address_of(&socket)?;
