@@ -112,8 +112,8 @@ pub enum Answer {
     Silence,
     /// Nothing, and the connection ends. The text says why.
     Close(String),
-    /// A frame that is there later; requests after this one are taken up meanwhile. It makes progress
-    /// only when all answers before it are on their way.
+    /// A frame that is there later, or none; requests after this one are taken up meanwhile. It makes
+    /// progress only when all answers before it are on their way.
     Later(Pin<Box<dyn Future<Output = Vec<Bytes>>>>),
     /// Requests after this one have to wait until this is done.
     First(Pin<Box<dyn Future<Output = Answer>>>),

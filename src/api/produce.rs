@@ -293,7 +293,15 @@ impl Work {
             return match (first_error(&response), memory) {
                 // Without answers, ending the connection is how a producer learns that its topics moved.
                 (Some(error), _) => Answer::Close(format!("produce with acks=0 failed: {error:?}")),
-                (None, None) => Answer::Silence,
+                (None, None) if sent.is_empty() => Answer::Silence,
+                // Until the owners have taken it, it counts as a request in flight: nothing else slows
+                // a client that waits for no answers.
+                (None, None) => Answer::Later(Box::pin(async move {
+                    for sent in sent {
+                        sent.collect(&mut response).await;
+                    }
+                    Vec::new()
+                })),
                 // What was written anew is not in the memory of the request: who sends more than is
                 // taken has to wait.
                 (None, Some(memory)) => Answer::First(Box::pin(async move {
