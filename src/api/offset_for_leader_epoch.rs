@@ -18,6 +18,8 @@ pub(super) const API: Api = Api {
     handle,
 };
 
+const NO_LEADER_EPOCH: i32 = -1;
+
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
     call.later(|call| answer(call, request))
@@ -25,7 +27,7 @@ fn handle(mut call: Call) -> Handled {
 
 async fn answer(call: Rc<Call>, request: Request) -> Response {
     let catalog = call.gateway.catalog();
-    let located: Vec<Vec<Option<EpochQuery>>> = request
+    let located: Vec<Vec<Result<EpochQuery, PartitionError>>> = request
         .topics
         .iter()
         .map(|asked| {
@@ -47,13 +49,10 @@ async fn answer(call: Rc<Call>, request: Request) -> Response {
         ends,
     );
     let mut found = found.await.into_iter();
-    let mut conclude = |located: Option<EpochQuery>| match located {
+    let mut conclude = |located: Result<EpochQuery, PartitionError>| {
         // An owner that does not answer is to be asked again.
-        Some(_) => found
-            .next()
-            .flatten()
-            .unwrap_or(Err(PartitionError::Storage)),
-        None => Err(PartitionError::Unknown),
+        let mut next = || found.next().flatten();
+        located.and_then(|_| next().unwrap_or(Err(PartitionError::Storage)))
     };
     let topics = request.topics.into_iter().zip(located);
     let topics = topics.map(|(asked, located)| {
@@ -71,9 +70,18 @@ async fn answer(call: Rc<Call>, request: Request) -> Response {
     }
 }
 
-fn query(topic: Option<&Topic>, of: &OffsetForLeaderPartition) -> Option<EpochQuery> {
-    Some(EpochQuery {
-        id: topic?.partition(of.partition)?,
+fn query(
+    topic: Option<&Topic>,
+    of: &OffsetForLeaderPartition,
+) -> Result<EpochQuery, PartitionError> {
+    let id = topic.and_then(|topic| topic.partition(of.partition));
+    let id = id.ok_or(PartitionError::Unknown)?;
+    if of.current_leader_epoch < NO_LEADER_EPOCH {
+        // Older than any epoch there can be.
+        return Err(PartitionError::FencedLeaderEpoch);
+    }
+    Ok(EpochQuery {
+        id,
         current_leader_epoch: of.current_leader_epoch,
         leader_epoch: of.leader_epoch,
     })
