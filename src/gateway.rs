@@ -120,7 +120,6 @@ pub struct Gateway {
     request_memory: Memory,
     recode_memory: Memory,
     recoders: OnceCell<Workers>,
-    answer_memory: Rc<Budget>,
     fetch_sessions: RefCell<Sessions>,
 }
 
@@ -212,7 +211,6 @@ impl Gateway {
             request_memory: Memory::new(config.request_memory),
             recode_memory: Memory::new(config.max_inflated_bytes),
             recoders: OnceCell::new(),
-            answer_memory: Budget::new(config.answer_memory),
             // Fetch ids are unique in the process: the shard's number is in the upper bits.
             next_fetch: Cell::new((shard.index() as u64) << 48),
             shard,
@@ -271,14 +269,14 @@ impl Gateway {
             .get_or_init(|| self.shard.workers("recode", RECODE_THREADS))
     }
 
-    /// What answers that their clients have not taken yet may take. Fetches wait for room in it.
+    /// What answers that their clients have not taken yet may take.
     pub fn answer_memory(&self) -> &Rc<Budget> {
-        &self.answer_memory
+        self.partitions.answer_memory()
     }
 
     /// Somebody waits for memory that others use.
     pub fn is_short_of_memory(&self) -> bool {
-        self.request_memory.large.is_short() || self.answer_memory.is_short()
+        self.request_memory.large.is_short() || self.answer_memory().is_short()
     }
 
     /// The shard that owns a partition.

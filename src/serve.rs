@@ -329,6 +329,7 @@ fn make_gateway(
         uncommitted_bytes: config.max_uncommitted_bytes,
         checkpoint_interval: config.checkpoint_interval,
         retention_check_interval: config.log_retention_check_interval,
+        answer_bytes: config.answer_memory,
         producer_id_expiration_ms: config.producer_id_expiration.as_millis() as i64,
     };
     let partitions = Partitions::new(

@@ -26,6 +26,7 @@ use super::messages::{
 use super::producers::ActiveProducer;
 use super::read::{Cold, ColdRead, Lookup, Part, check_epoch, check_fetch};
 use super::{Appended, Partition, Read, State};
+use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::gateway::{Reply, Shard};
 use crate::metrics::ShardMetrics;
@@ -55,6 +56,8 @@ pub struct Limits {
     pub checkpoint_interval: Duration,
     /// Time between two looks at what need not be kept.
     pub retention_check_interval: Duration,
+    /// See [`Partitions::answer_memory`].
+    pub answer_bytes: usize,
 }
 
 /// The partitions of one shard.
@@ -63,6 +66,7 @@ pub struct Partitions {
     limits: Limits,
     metrics: Arc<ShardMetrics>,
     inner: RefCell<Inner>,
+    answer_memory: Rc<Budget>,
     /// Something waits for a commit.
     work: Notify,
     /// A commit ended.
@@ -175,6 +179,7 @@ impl Partitions {
             limits,
             metrics,
             inner: RefCell::new(inner),
+            answer_memory: Budget::new(limits.answer_bytes),
             work: Notify::new(),
             settled: Notify::new(),
         })
@@ -189,6 +194,12 @@ impl Partitions {
             .spawn(async move { this.housekeeping_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.retention_loop().await });
+    }
+
+    /// What answers that their clients have not taken yet may take, and what is being read from the disk
+    /// for others. Fetches wait for room in it.
+    pub fn answer_memory(&self) -> &Rc<Budget> {
+        &self.answer_memory
     }
 
     /// Appends batches; answers when the durability asked for is reached.
@@ -246,8 +257,12 @@ impl Partitions {
             ));
             return;
         }
+        let cold = answer.iter().filter_map(|part| part.cold.as_ref());
+        let bytes = cold.map(|cold| cold.max_bytes).sum();
+        let mut share = self.answer_memory.share();
         let (this, shard) = (self.clone(), self.shard.clone());
         self.shard.spawn(async move {
+            share.grow_to(bytes).await;
             // A read that panicked leaves the caller without an answer, which is an error to it.
             let run = move || answer.into_iter().map(Part::run).collect::<Vec<_>>();
             if let Ok(answer) = shard.blocking(run).await {
