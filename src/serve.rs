@@ -343,9 +343,10 @@ fn make_gateway(
     );
     partitions.start();
     let keeper = match shard.index() {
-        0 => lock(&shared.log)
-            .take()
-            .map(|log| CatalogKeeper::new(shard.clone(), partitions.clone(), log)),
+        0 => lock(&shared.log).take().map(|log| {
+            let most = config.max_partitions;
+            CatalogKeeper::new(shard.clone(), partitions.clone(), log, most)
+        }),
         _ => None,
     };
     if let Some(keeper) = &keeper {

@@ -58,9 +58,10 @@ impl Failure {
                 "The topic {name} currently has {has} partition(s); {count} would not be an increase."
             ),
             ChangeError::Unknown => return Self::silent(error.into()),
-            ChangeError::Exists | ChangeError::Collides(_) | ChangeError::NotStored => {
-                error.to_string()
-            }
+            ChangeError::Exists
+            | ChangeError::Collides(_)
+            | ChangeError::TooManyPartitions(_)
+            | ChangeError::NotStored => error.to_string(),
         };
         Self::new(error.into(), message)
     }

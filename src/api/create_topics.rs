@@ -83,9 +83,10 @@ impl Failure {
             ChangeError::Collides(other) => {
                 format!("Topic '{name}' collides with existing topic: {other}")
             }
-            ChangeError::Unknown | ChangeError::NoIncrease(_) | ChangeError::NotStored => {
-                error.to_string()
-            }
+            ChangeError::Unknown
+            | ChangeError::NoIncrease(_)
+            | ChangeError::TooManyPartitions(_)
+            | ChangeError::NotStored => error.to_string(),
         };
         Failure::new(error.into(), message)
     }

@@ -66,6 +66,7 @@ impl From<&ChangeError> for ErrorCode {
             ChangeError::Collides(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             ChangeError::NoIncrease(_) => ErrorCode::INVALID_PARTITIONS,
+            ChangeError::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
             ChangeError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
         }
     }

@@ -61,6 +61,8 @@ pub enum ChangeError {
     Unknown,
     #[error("the topic has {0} partitions")]
     NoIncrease(i32),
+    #[error("there may be no more than {0} partitions in all (max_partitions)")]
+    TooManyPartitions(usize),
     #[error("the change could not be stored")]
     NotStored,
 }
@@ -72,14 +74,22 @@ pub struct CatalogKeeper {
     /// Taken off the shard to be written; one change is under way at a time.
     log: Arc<Mutex<CatalogLog>>,
     catalog: RefCell<Arc<Catalog>>,
+    /// Of all topics.
+    max_partitions: usize,
     waiting: RefCell<VecDeque<(Change, ReplyTo<Reply>)>>,
     work: Notify,
 }
 
 impl CatalogKeeper {
-    pub fn new(shard: Shard, partitions: Rc<Partitions>, log: CatalogLog) -> Rc<Self> {
+    pub fn new(
+        shard: Shard,
+        partitions: Rc<Partitions>,
+        log: CatalogLog,
+        max_partitions: usize,
+    ) -> Rc<Self> {
         Rc::new(CatalogKeeper {
             shard,
+            max_partitions,
             partitions,
             catalog: RefCell::new(log.catalog().clone()),
             log: Arc::new(Mutex::new(log)),
@@ -124,11 +134,15 @@ impl CatalogKeeper {
     async fn create(self: &Rc<Self>, topics: Vec<Topic>) -> Vec<Result<(), ChangeError>> {
         let catalog = self.catalog.borrow().clone();
         let mut names = HashSet::new();
-        let check = |topic: &Topic| match names.insert(topic.name.clone()) {
-            true => catalog.check_free(&topic.name),
-            false => Err(ChangeError::Exists),
+        let mut room = Room::new(self.max_partitions, &catalog);
+        let mut check = |topic: &Topic| {
+            if !names.insert(topic.name.clone()) {
+                return Err(ChangeError::Exists);
+            }
+            catalog.check_free(&topic.name)?;
+            room.take(topic.partitions as usize)
         };
-        let mut results: Vec<_> = topics.iter().map(check).collect();
+        let mut results: Vec<_> = topics.iter().map(&mut check).collect();
         let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
         let created = good.map(|(topic, _)| Entry::created(topic)).collect();
         if !self.publish(created).await {
@@ -139,7 +153,11 @@ impl CatalogKeeper {
 
     async fn grow(self: &Rc<Self>, topics: Vec<(Uuid, i32)>) -> Vec<Result<(), ChangeError>> {
         let catalog = self.catalog.borrow().clone();
-        let check = |(id, count): &(Uuid, i32)| catalog.check_increase(id, *count);
+        let mut room = Room::new(self.max_partitions, &catalog);
+        let check = |(id, count): &(Uuid, i32)| {
+            let more = catalog.check_increase(id, *count)?;
+            room.take(more as usize)
+        };
         let mut results: Vec<_> = topics.iter().map(check).collect();
         let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
         let grown = good.map(|((id, count), _)| Entry::Partitions {
@@ -233,6 +251,25 @@ impl CatalogKeeper {
                 None
             }
         }
+    }
+}
+
+/// How many partitions more there may be.
+struct Room {
+    max: usize,
+    left: usize,
+}
+
+impl Room {
+    fn new(max: usize, catalog: &Catalog) -> Self {
+        let left = max.saturating_sub(catalog.partition_count());
+        Room { max, left }
+    }
+
+    fn take(&mut self, partitions: usize) -> Result<(), ChangeError> {
+        let left = self.left.checked_sub(partitions);
+        self.left = left.ok_or(ChangeError::TooManyPartitions(self.max))?;
+        Ok(())
     }
 }
 

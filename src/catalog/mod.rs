@@ -84,6 +84,7 @@ pub struct Catalog {
     by_metric_name: HashMap<String, Vec<Arc<Topic>>, FxBuildHasher>,
     broker: BrokerConfigs,
     changes: i64,
+    partition_count: usize,
 }
 
 fn metric_name(name: &str) -> String {
@@ -138,10 +139,10 @@ impl Catalog {
         self.changes
     }
 
-    /// Checks that a topic can be given this many partitions.
-    pub fn check_increase(&self, id: &Uuid, partitions: i32) -> Result<(), ChangeError> {
+    /// Checks that a topic can be given this many partitions. Gives how many are new.
+    pub fn check_increase(&self, id: &Uuid, partitions: i32) -> Result<i32, ChangeError> {
         match self.by_id(id).ok_or(ChangeError::Unknown)?.partitions {
-            has if partitions > has => Ok(()),
+            has if partitions > has => Ok(partitions - has),
             has => Err(ChangeError::NoIncrease(has)),
         }
     }
@@ -149,6 +150,11 @@ impl Catalog {
     /// In no particular order.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()
+    }
+
+    /// Of all topics.
+    pub fn partition_count(&self) -> usize {
+        self.partition_count
     }
 
     pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
@@ -209,6 +215,7 @@ impl Catalog {
     }
 
     fn insert(&mut self, topic: Topic) {
+        self.partition_count += topic.partitions as usize;
         let topic = Arc::new(topic);
         self.by_name.insert(topic.name.clone(), topic.clone());
         self.by_metric_name
@@ -220,6 +227,7 @@ impl Catalog {
 
     fn remove(&mut self, id: &Uuid) -> Option<Arc<Topic>> {
         let topic = self.by_id.remove(id)?;
+        self.partition_count -= topic.partitions as usize;
         self.by_name.remove(&topic.name);
         if let hash_map::Entry::Occupied(mut same) =
             self.by_metric_name.entry(metric_name(&topic.name))

@@ -100,6 +100,8 @@ options! {
     "Topics and records" {
         /// Partitions of a topic that is made without a count.
         num_partitions: i32 = Is("1"), count(1, 10_000), kafka "num.partitions";
+        /// Partitions of all topics together; more are refused.
+        max_partitions: usize = Is("100000"), count(1, 10_000_000);
         /// Whether a topic is made when a client first names it.
         auto_create_topics_enable: bool = Is("true"), Choice(&["true", "false"]), kafka "auto.create.topics.enable";
         /// Largest record batch taken from a producer.

@@ -133,6 +133,17 @@ impl Gateway {
         panic!("the gateway does not stop");
     }
 
+    /// The most that was ever resident, in bytes.
+    pub fn peak_bytes(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<usize>().ok())
+            .expect("a number")
+            << 10
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> usize {
         let path = format!("/proc/{}/statm", self.child.id());
