@@ -201,7 +201,6 @@ fn clients_that_ask_and_never_listen_take_little_memory() {
     let request = api_versions::Request {
         client_software_name: "test".into(),
         client_software_version: "1".into(),
-        ..Default::default()
     };
     let frame = frame_of(api_versions::KEY, 3, &request).repeat(1000);
     let before = gateway.resident_bytes();
