@@ -446,6 +446,7 @@ mod tests {
                 ("connections.max.idle.ms", 5),
                 ("socket.request.max.bytes", 3),
                 ("fetch.max.bytes", 3),
+                ("max.incremental.fetch.session.cache.slots", 3),
             ]
         );
         assert!(configs.iter().all(|c| c.value.is_some()));

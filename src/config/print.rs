@@ -7,7 +7,7 @@ use super::layers::Resolved;
 use super::option::Opt;
 
 /// Values longer than this push their own comment out, not everybody's.
-const MAX_ALIGNED_WIDTH: usize = 56;
+const MAX_ALIGNED_WIDTH: usize = 68;
 
 impl Resolved {
     /// What is in force, as a TOML file that says behind each value where it came from.
