@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::broker_config::BrokerConfigs;
 use super::topic_config::TopicConfig;
 use super::{Catalog, Topic, Values};
+use crate::store::local::file;
 use crate::wire::Uuid;
 
 /// A line of the catalog's log.
@@ -87,8 +88,10 @@ pub(super) fn id(text: &str) -> Uuid {
 #[derive(Debug)]
 pub struct CatalogLog {
     file: File,
-    /// Length of what is good; a failed append is cut off before the next.
+    /// Length of what is good.
     len: u64,
+    /// A failed append may have left bytes behind it, which go before the next.
+    torn: bool,
     catalog: Arc<Catalog>,
     producer_ids_below: i64,
 }
@@ -97,7 +100,7 @@ impl CatalogLog {
     /// Opens the log or makes an empty one, and replays it. `broker` is what this broker was started
     /// with. Blocking.
     pub fn open(path: &Path, broker: BrokerConfigs) -> io::Result<Self> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
@@ -112,11 +115,7 @@ impl CatalogLog {
             }
             len += line.len() as u64;
         }
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
+        let file = file::open_or_make(path)?;
         if len < bytes.len() as u64 {
             if bytes[len as usize..]
                 .iter()
@@ -132,14 +131,15 @@ impl CatalogLog {
             }
             tracing::warn!(path = %path.display(), bytes = bytes.len() as u64 - len, "cut off a torn line at the catalog's end");
         }
-        file.set_len(len)?;
-        file.sync_all()?;
+        file::set_len(&file, len)?;
+        file::sync(&file)?;
         if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
+            file::sync_dir(dir)?;
         }
         Ok(CatalogLog {
             file,
             len,
+            torn: false,
             catalog: Arc::new(catalog),
             producer_ids_below,
         })
@@ -170,7 +170,6 @@ impl CatalogLog {
     }
 
     fn append(&mut self, changes: &[Entry]) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
         let mut lines = Vec::new();
         for change in changes {
             let json = serde_json::to_vec(change)?;
@@ -178,21 +177,32 @@ impl CatalogLog {
             lines.extend_from_slice(&json);
             lines.push(b'\n');
         }
-        let written = self
-            .file
-            .write_all_at(&lines, self.len)
-            .and_then(|()| self.file.sync_data());
+        self.cut_if_torn()?;
+        self.torn = true;
+        let written =
+            file::write_all_at(&self.file, &lines, self.len).and_then(|()| file::sync(&self.file));
         match written {
             Ok(()) => {
+                self.torn = false;
                 self.len += lines.len() as u64;
                 Ok(())
             }
             Err(e) => {
                 // Whole lines left behind would be replayed though they were refused.
-                self.file.set_len(self.len)?;
+                if let Err(error) = self.cut_if_torn() {
+                    tracing::error!(%error, "cannot take a refused change back out of the catalog; the next change will try again");
+                }
                 Err(e)
             }
         }
+    }
+
+    fn cut_if_torn(&mut self) -> io::Result<()> {
+        if self.torn {
+            file::set_len(&self.file, self.len)?;
+            self.torn = false;
+        }
+        Ok(())
     }
 }
 
@@ -209,6 +219,7 @@ fn decode(line: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::local::fault::{self, Op};
 
     fn topic(name: &str) -> Topic {
         let mut topic = Topic::new(&name.to_owned().into(), 3, TopicConfig::default()).unwrap();
@@ -343,6 +354,29 @@ mod tests {
         assert_eq!(log.catalog().by_name("a").unwrap().partitions, 2);
         assert_eq!(log.catalog().by_name("a").unwrap().id.to_string(), id);
         assert_eq!(log.take_producer_ids(1).unwrap(), 1000..1001);
+    }
+
+    #[test]
+    fn what_failed_is_not_there_and_does_not_spoil_what_comes_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        for op in [Op::Write, Op::Sync] {
+            let mut log = open(&path).unwrap();
+            let before = log.catalog().topics().count();
+            fault::fail_all(op);
+            let many: Vec<_> = (0..9).map(|n| topic(&format!("{op:?}{n}"))).collect();
+            assert!(log.commit(created(&many)).is_err());
+            fault::fail_all(Op::SetLen);
+            assert!(
+                log.commit(created(&many)).is_ok(),
+                "the file was cut already"
+            );
+            fault::end();
+            log.commit(created(&[topic(&format!("after{op:?}"))]))
+                .unwrap();
+            let log = open(&path).unwrap();
+            assert_eq!(log.catalog().topics().count(), before + 10);
+        }
     }
 
     #[test]

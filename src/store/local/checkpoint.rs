@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Buf;
 
+use super::file;
 use super::log::LogPoint;
 use crate::store::{PartitionId, Replay};
 use crate::wire::Uuid;
@@ -101,8 +102,7 @@ pub(super) fn read_all<R: Replay>(dir: &Path) -> io::Result<Checkpoints<R>> {
         files: Vec::new(),
         next_generation: 0,
     };
-    for file in std::fs::read_dir(dir)? {
-        let path = file?.path();
+    for path in file::list(dir)? {
         let name = path
             .file_name()
             .and_then(|n| n.to_str())
@@ -112,7 +112,7 @@ pub(super) fn read_all<R: Replay>(dir: &Path) -> io::Result<Checkpoints<R>> {
             continue;
         };
         all.next_generation = all.next_generation.max(generation + 1);
-        let bytes = std::fs::read(&path)?;
+        let bytes = file::read(&path)?;
         let Some(entries) = decode::<R>(&bytes) else {
             let text = format!(
                 "the checkpoint {} is damaged; move it away to have all segments scanned instead",

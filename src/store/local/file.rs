@@ -1,19 +1,121 @@
-//! Positioned and vectored file I/O, whole or an error. Blocking: called off the shard.
+//! All that the store does with files: whole or an error, and made to fail by tests (see
+//! [`super::fault`]). Blocking: called off the shard.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::fault::{Op, meet, short_write};
 
 /// Linux takes at most this many slices in one call (`IOV_MAX`).
 const SLICES_PER_CALL: usize = 1024;
 
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    meet(Op::Open)?;
+    File::open(path)
+}
+
+/// Opens a file for reading and writing.
+pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
+    meet(Op::Open)?;
+    File::options().read(true).write(true).open(path)
+}
+
+/// Opens a file for reading and writing as it is, or makes an empty one.
+pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
+    meet(Op::Make)?;
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// Makes an empty file, for reading and writing. What it held before is gone.
+pub(crate) fn make(path: &Path) -> io::Result<File> {
+    meet(Op::Make)?;
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+}
+
+/// All that a file holds.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    meet(Op::Read)?;
+    std::fs::read(path)
+}
+
+/// Reads up to `buf.len()` bytes at `position`; fewer only at the end of the file.
+pub(crate) fn read_full_at(file: &File, buf: &mut [u8], position: u64) -> io::Result<usize> {
+    meet(Op::Read)?;
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads `len` bytes at `position`; fewer only at the end of the file.
+pub(crate) fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let n = read_full_at(file, &mut buf, position)?;
+    buf.truncate(n);
+    Ok(buf)
+}
+
+/// Reads `len` bytes at `position`, which must be there.
+pub(crate) fn read_exactly_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
+    meet(Op::Read)?;
+    let mut buf = Vec::with_capacity(len);
+    while buf.len() < len {
+        let at = position + buf.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buf), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    buf.truncate(len);
+    Ok(buf)
+}
+
+/// Writes all of `bytes` at `position`.
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    if let Some(len) = short_write(Op::Write, bytes.len()) {
+        file.write_all_at(&bytes[..len], position)?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.write_all_at(bytes, position)
+}
+
 /// Writes all slices one after the other from `position` on.
-pub(super) fn write_all_vectored_at(
+pub(crate) fn write_all_vectored_at(
     file: &File,
     slices: &mut [IoSlice<'_>],
     position: u64,
 ) -> io::Result<()> {
+    let len = slices.iter().map(|slice| slice.len()).sum();
+    if let Some(len) = short_write(Op::Write, len) {
+        let bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter())
+            .copied()
+            .collect();
+        file.write_all_at(&bytes[..len], position)?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let mut rest = slices;
     let mut position = position;
     // Leading empty slices would make a full write look like one of nothing.
@@ -33,64 +135,127 @@ pub(super) fn write_all_vectored_at(
     Ok(())
 }
 
-/// Reads up to `buf.len()` bytes at `position`; fewer only at the end of the file.
-pub(super) fn read_full_at(file: &File, buf: &mut [u8], position: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read_at(&mut buf[filled..], position + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+/// Cuts a file off at `len`, or fills it up with zeros.
+pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
+    meet(Op::SetLen)?;
+    file.set_len(len)
+}
+
+/// Takes room on the disk for the first `len` bytes.
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    meet(Op::Allocate)?;
+    Ok(rustix::fs::fallocate(
+        file,
+        rustix::fs::FallocateFlags::empty(),
+        0,
+        len,
+    )?)
+}
+
+/// Makes what a file holds durable.
+pub(crate) fn sync(file: &File) -> io::Result<()> {
+    meet(Op::Sync)?;
+    file.sync_data()
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    meet(Op::Sync)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Makes all durable that the file system of an open folder holds.
+pub(crate) fn sync_file_system(dir: &File) -> io::Result<()> {
+    meet(Op::Sync)?;
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    meet(Op::Rename)?;
+    std::fs::rename(from, to)
+}
+
+/// Renames a file. One that is not there is fine.
+pub(crate) fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    fine_if_missing(rename(from, to))
+}
+
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    meet(Op::Remove)?;
+    std::fs::remove_file(path)
+}
+
+/// Removes a file. One that is not there is fine.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    fine_if_missing(remove(path))
+}
+
+/// Removes a folder with all that is in it. One that is not there is fine.
+pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
+    meet(Op::Remove)?;
+    fine_if_missing(std::fs::remove_dir_all(dir))
+}
+
+fn fine_if_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
-    Ok(filled)
 }
 
-/// Reads `len` bytes at `position`; fewer only at the end of the file.
-pub(super) fn read_at(file: &File, position: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut buf = vec![0; len];
-    let n = read_full_at(file, &mut buf, position)?;
-    buf.truncate(n);
-    Ok(buf)
+/// Makes a folder, and those that it lies in.
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+    meet(Op::Make)?;
+    std::fs::create_dir_all(dir)
 }
 
-/// Opens a file for reading and writing as it is, or makes an empty one.
-pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+/// What is in a folder, in no particular order.
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    meet(Op::Open)?;
+    let entries = std::fs::read_dir(dir)?;
+    entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect()
+}
+
+pub(crate) fn len(file: &File) -> io::Result<u64> {
+    meet(Op::Read)?;
+    Ok(file.metadata()?.len())
+}
+
+pub(crate) fn len_of(path: &Path) -> io::Result<u64> {
+    meet(Op::Read)?;
+    Ok(std::fs::metadata(path)?.len())
+}
+
+/// When a file was written last, in milliseconds since the epoch.
+pub(crate) fn written_ms(file: &File) -> io::Result<i64> {
+    meet(Op::Read)?;
+    let since = file.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+    Ok(since.map_or(0, |since| since.as_millis() as i64))
 }
 
 /// The big-endian field at `at`, which must be there.
-pub(super) fn be_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be_u32(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4]
         .iter()
         .fold(0, |word, b| (word << 8) | u32::from(*b))
 }
 
 /// As [`be_u32`].
-pub(super) fn be_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn be_u64(bytes: &[u8], at: usize) -> u64 {
     (u64::from(be_u32(bytes, at)) << 32) | u64::from(be_u32(bytes, at + 4))
 }
 
-/// Makes the names in a folder durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// Replaces `path` by `contents` so that after a power loss it is either the old or the new file, whole.
-pub(super) fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     let dir = path
         .parent()
         .ok_or_else(|| io::Error::other("a file to replace must lie in a folder"))?;
     let draft = path.with_extension("tmp");
-    let file = File::create(&draft)?;
-    file.write_all_at(contents, 0)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
+    let draft_file = make(&draft)?;
+    write_all_at(&draft_file, contents, 0)?;
+    sync(&draft_file)?;
+    rename(&draft, path)?;
     sync_dir(dir)
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{be_u32, be_u64, read_full_at};
+use super::file::{self, be_u32, be_u64, read_full_at};
 use super::segment::{self, Scanner};
 
 const HEADER_LEN: usize = 16;
@@ -121,17 +121,12 @@ pub(super) struct IndexWrite {
 
 impl IndexWrite {
     pub fn run(&self, path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
+        let file = file::open_or_make(path)?;
         if self.first == 0 {
             let mut header = [0; HEADER_LEN];
             header[..8].copy_from_slice(MAGIC);
             header[8..12].copy_from_slice(&VERSION.to_be_bytes());
-            file.write_all_at(&header, 0)?;
+            file::write_all_at(&file, &header, 0)?;
         }
         let mut bytes = Vec::with_capacity(self.entries.len() * ENTRY_LEN);
         for entry in &self.entries {
@@ -139,9 +134,10 @@ impl IndexWrite {
             bytes.extend_from_slice(&entry.position.to_be_bytes());
             bytes.extend_from_slice(&entry.max_timestamp.to_be_bytes());
         }
-        file.write_all_at(&bytes, entry_at(self.first))?;
+        file::write_all_at(&file, &bytes, entry_at(self.first))?;
         if self.sealing {
-            file.set_len(entry_at(self.first + self.entries.len() as u32))?;
+            let end = entry_at(self.first + self.entries.len() as u32);
+            file::set_len(&file, end)?;
         }
         Ok(())
     }
@@ -169,7 +165,7 @@ impl IndexReader {
             let file = if flushed == 0 {
                 None
             } else {
-                Some(File::open(path)?)
+                Some(file::open(&path)?)
             };
             Ok(IndexReader {
                 file,
@@ -189,7 +185,7 @@ impl IndexReader {
                 Self::open(&path)?
             }
         };
-        let entries = (file.metadata()?.len() - HEADER_LEN as u64) / ENTRY_LEN as u64;
+        let entries = (file::len(&file)? - HEADER_LEN as u64) / ENTRY_LEN as u64;
         Ok(IndexReader {
             file: Some(file),
             flushed: entries as u32,
@@ -198,7 +194,7 @@ impl IndexReader {
     }
 
     fn open(path: &Path) -> io::Result<File> {
-        let file = File::open(path)?;
+        let file = file::open(path)?;
         let mut header = [0; HEADER_LEN];
         let whole = read_full_at(&file, &mut header, 0)? == HEADER_LEN;
         if !whole || &header[..8] != MAGIC || header[8..12] != VERSION.to_be_bytes() {
@@ -276,7 +272,7 @@ impl IndexReader {
 /// Writes a sealed segment's index anew from its batches.
 fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
     tracing::warn!(dir = %dir.display(), base_offset, "a segment's index was missing or damaged; rebuilding it from the log");
-    let log = File::open(segment::log_path(dir, base_offset))?;
+    let log = file::open(&segment::log_path(dir, base_offset))?;
     let mut scanner = Scanner::new(&log, segment::HEADER_LEN as u64);
     let mut index = ActiveIndex::new();
     let (mut max_timestamp, mut end) = (i64::MIN, base_offset);
@@ -297,5 +293,5 @@ fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
             max_timestamp,
         )
         .run(&draft)?;
-    std::fs::rename(draft, segment::index_path(dir, base_offset))
+    file::rename(&draft, &segment::index_path(dir, base_offset))
 }

@@ -37,12 +37,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::{
-    be_u32, be_u64, open_or_make, read_at, read_full_at, sync_dir, write_all_vectored_at,
+    self, be_u32, be_u64, open_or_make, read_at, read_full_at, sync_dir, write_all_vectored_at,
 };
 use super::log::AppendPlan;
 use crate::record::batch::BatchHeader;
@@ -254,21 +253,18 @@ impl Slot {
         let padding = [0; PAGE as usize];
         slices.push(IoSlice::new(&padding[..(padded - bytes as u64) as usize]));
         write_all_vectored_at(&file, &mut slices, self.position)?;
-        file.sync_data()?;
+        file::sync(&file)?;
         Ok((file, padded))
     }
 
     fn make(&self, path: &Path, recycled: Option<&Path>) -> io::Result<File> {
         if let Some(old) = recycled {
-            match std::fs::rename(old, path) {
-                // It was to be made by a write that failed.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                renamed => renamed?,
-            }
+            // One that is not there was to be made by a write that failed.
+            file::rename_if_there(old, path)?;
         }
         let file = open_or_make(path)?;
-        if file.metadata()?.len() < self.capacity {
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, self.capacity)?;
+        if file::len(&file)? < self.capacity {
+            file::allocate(&file, self.capacity)?;
         }
         let mut header = [0; 36];
         header[..8].copy_from_slice(FILE_MAGIC);
@@ -277,7 +273,7 @@ impl Slot {
         header[24..32].copy_from_slice(&self.sequence.to_be_bytes());
         let crc = crc32c::crc32c(&header[..32]);
         header[32..].copy_from_slice(&crc.to_be_bytes());
-        file.write_all_at(&header, 0)?;
+        file::write_all_at(&file, &header, 0)?;
         if let Some(dir) = path.parent() {
             sync_dir(dir)?;
         }
@@ -330,8 +326,7 @@ pub(super) struct Contents {
 /// Reads all journals in a folder, up to the last whole group of each.
 pub(super) fn read_all(dir: &Path) -> io::Result<Contents> {
     let mut contents = Contents::default();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+    for path in file::list(dir)? {
         if path.extension().is_none_or(|e| e != "journal") {
             continue;
         }
@@ -343,7 +338,7 @@ pub(super) fn read_all(dir: &Path) -> io::Result<Contents> {
 }
 
 fn read_one(path: &Path, contents: &mut Contents) -> io::Result<()> {
-    let file = Arc::new(File::open(path)?);
+    let file = Arc::new(file::open(path)?);
     let mut header = [0; 36];
     if read_full_at(&file, &mut header, 0)? < header.len() || !file_header_good(&header) {
         return Ok(());

@@ -9,13 +9,12 @@ use std::hash::BuildHasher;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use rustc_hash::FxBuildHasher;
 
 use super::CheckpointError;
-use super::file::{read_at, write_all_vectored_at};
+use super::file::{self, read_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
@@ -112,11 +111,11 @@ impl Age {
         if at.position == 0 {
             return Ok(Self::UNKNOWN);
         }
-        let file = File::open(segment::log_path(dir, at.segment_base))?;
+        let file = file::open(&segment::log_path(dir, at.segment_base))?;
         let first = read_at(&file, HEADER_LEN as u64, batch::HEADER_LEN)?;
         Ok(Age {
             first_timestamp: BatchHeader::parse(&first).map_or(-1, |h| h.max_timestamp()),
-            begun_ms: written_ms(&file)?,
+            begun_ms: file::written_ms(&file)?,
         })
     }
 }
@@ -628,7 +627,7 @@ impl AppendPlan {
             None => Arc::new(self.open(write.base_offset, fresh)?),
         };
         if write.truncate && !fresh {
-            file.set_len(write.position)?;
+            file::set_len(&file, write.position)?;
         }
         let header = SegmentHeader {
             id: self.id,
@@ -652,15 +651,10 @@ impl AppendPlan {
     fn open(&self, base_offset: i64, fresh: bool) -> io::Result<File> {
         let path = segment::log_path(&self.dir, base_offset);
         if !fresh {
-            return File::options().read(true).write(true).open(path);
+            return file::open_to_write(&path);
         }
-        std::fs::create_dir_all(&self.dir)?;
-        File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
+        file::make_dir(&self.dir)?;
+        file::make(&path)
     }
 }
 
@@ -680,7 +674,7 @@ impl Source {
     fn open(&mut self) -> io::Result<(Arc<File>, IndexReader)> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => Arc::new(File::open(segment::log_path(&self.dir, self.base_offset))?),
+            None => Arc::new(file::open(&segment::log_path(&self.dir, self.base_offset))?),
         };
         let index = match self.index.take() {
             Some(open) => open()?,
@@ -724,17 +718,7 @@ impl ReadPlan {
 /// Reads up to `want` bytes; never beyond `end`, which is where committed data ends.
 fn read_chunk(file: &File, position: u64, want: usize, end: u64) -> io::Result<Bytes> {
     let want = want.min(usize::try_from(end - position).unwrap_or(usize::MAX));
-    let mut buf = Vec::with_capacity(want);
-    while buf.len() < want {
-        let at = position + buf.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buf), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    buf.truncate(want);
-    Ok(Bytes::from(buf))
+    file::read_exactly_at(file, position, want).map(Bytes::from)
 }
 
 /// How many bytes of whole batches come before the one that holds `offset`.
@@ -896,14 +880,11 @@ impl AgePlan {
         if let Some(max @ 0..) = index.max_timestamp()? {
             return Ok(max);
         }
-        written_ms(&File::open(segment::log_path(&self.dir, self.base_offset))?)
+        file::written_ms(&file::open(&segment::log_path(
+            &self.dir,
+            self.base_offset,
+        ))?)
     }
-}
-
-/// When a file was written last, in milliseconds since the epoch.
-fn written_ms(file: &File) -> io::Result<i64> {
-    let since = file.metadata()?.modified()?.duration_since(UNIX_EPOCH);
-    Ok(since.map_or(0, |since| since.as_millis() as i64))
 }
 
 /// Segments whose files are to go: renamed at once, and removed when nobody reads them any more.
@@ -964,15 +945,15 @@ const SYNCED_ONE_BY_ONE_MAX: usize = 32;
 /// Makes all of `plans` durable; `root` is a folder on their file system. Blocking.
 pub(super) fn sync_all(plans: &[SyncPlan], root: &Path) -> Result<(), CheckpointError> {
     if plans.len() > SYNCED_ONE_BY_ONE_MAX {
-        let root = File::open(root).map_err(CheckpointError::Failed)?;
-        return rustix::fs::syncfs(root).map_err(|e| CheckpointError::Sync(e.into()));
+        let root = file::open(root).map_err(CheckpointError::Failed)?;
+        return file::sync_file_system(&root).map_err(CheckpointError::Sync);
     }
     plans.iter().try_for_each(SyncPlan::run)
 }
 
 fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
-    match File::open(path) {
-        Ok(file) => file.sync_data().map_err(CheckpointError::Sync),
+    match file::open(path) {
+        Ok(file) => file::sync(&file).map_err(CheckpointError::Sync),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(CheckpointError::Failed(e)),
     }
@@ -980,5 +961,5 @@ fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
 
 /// Size of a sealed segment's file.
 pub(super) fn sealed_size(dir: &Path, base_offset: i64) -> io::Result<u64> {
-    Ok(std::fs::metadata(segment::log_path(dir, base_offset))?.len())
+    file::len_of(&segment::log_path(dir, base_offset))
 }

@@ -31,7 +31,8 @@ use super::{PartitionId, Replay};
 use crate::wire::Uuid;
 
 mod checkpoint;
-mod file;
+pub(crate) mod fault;
+pub(crate) mod file;
 mod index;
 mod journal;
 mod log;
@@ -79,14 +80,9 @@ impl DataDir {
             source,
         };
         for folder in ["topics", "journal", "checkpoint"] {
-            std::fs::create_dir_all(root.join(folder)).map_err(io)?;
+            file::make_dir(&root.join(folder)).map_err(io)?;
         }
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(root.join("lock"))
-            .map_err(io)?;
+        let lock = file::open_or_make(&root.join("lock")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -157,7 +153,7 @@ impl DataDir {
     }
 
     fn take_clean_mark(&self) -> io::Result<bool> {
-        match std::fs::remove_file(self.root.join("clean")) {
+        match file::remove(&self.root.join("clean")) {
             Ok(()) => file::sync_dir(&self.root).map(|()| true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
@@ -168,15 +164,11 @@ impl DataDir {
     fn remove_unknown_topics(&self, partitions: &[PartitionId]) -> io::Result<()> {
         let known: std::collections::HashSet<String> =
             partitions.iter().map(|p| p.topic.to_string()).collect();
-        for entry in std::fs::read_dir(self.root.join("topics"))? {
-            let entry = entry?;
-            if entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| !known.contains(name))
-            {
-                tracing::info!(folder = %entry.path().display(), "removing what is left of a deleted topic");
-                std::fs::remove_dir_all(entry.path())?;
+        for folder in file::list(&self.root.join("topics"))? {
+            let name = folder.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| !known.contains(name)) {
+                tracing::info!(folder = %folder.display(), "removing what is left of a deleted topic");
+                file::remove_dir(&folder)?;
             }
         }
         Ok(())
@@ -185,7 +177,7 @@ impl DataDir {
 
 fn read_or_make_meta(root: &Path, cluster_id: Option<&str>) -> io::Result<Meta> {
     let path = root.join("meta.json");
-    match std::fs::read(&path) {
+    match file::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let cluster_id = match cluster_id {
@@ -242,10 +234,7 @@ impl LocalStore {
     /// Removes all that a topic has on the disk. Blocking.
     pub fn remove_topic(&self, topic: Uuid) -> impl FnOnce() -> io::Result<()> + Send + use<> {
         let dir = self.topics.join(topic.to_string());
-        move || match std::fs::remove_dir_all(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        move || file::remove_dir(&dir)
     }
 
     /// Plans one commit. Commits are made one after the other.
@@ -328,7 +317,7 @@ impl LocalStore {
             .map_or_else(Vec::new, |j| j.release(done.sequence));
         move || {
             for path in surplus {
-                if let Err(error) = std::fs::remove_file(&path) {
+                if let Err(error) = file::remove(&path) {
                     tracing::warn!(path = %path.display(), %error, "cannot remove a journal file that is done with");
                 }
             }

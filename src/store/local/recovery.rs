@@ -9,12 +9,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::checkpoint::{self, Entry};
-use super::file::{open_or_make, read_at, replace_durably};
+use super::fault::Faults;
+use super::file::{self, open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
 use super::log::{Age, Log, LogPoint, Rolling, sealed_size};
@@ -98,7 +98,9 @@ pub(super) fn recover<R: Replay>(
         journal: by_partition.remove(id).unwrap_or_default(),
     });
     let queue = Mutex::new(work);
+    let faults = Faults::of_this_thread();
     let run = || -> io::Result<Vec<(Recovered<R>, Report)>> {
+        faults.adopt();
         let mut done = Vec::new();
         loop {
             let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
@@ -132,7 +134,7 @@ pub(super) fn recover<R: Replay>(
         &mut recovered,
     )?;
     for done_with in checkpoints.files.iter().chain(&journal.files) {
-        std::fs::remove_file(done_with)?;
+        file::remove(done_with)?;
     }
     Ok(Start {
         partitions: recovered,
@@ -285,7 +287,7 @@ impl<R: Replay> Rebuild<R> {
         while let Some(base) = segments.next_if(|base| self.begins_segment(*base)) {
             self.seal_for(base)?;
             let path = segment::log_path(&self.dir, base);
-            let file = File::options().read(true).write(true).open(&path)?;
+            let file = file::open_to_write(&path)?;
             let whole = self.scan(&file, &mut journal)?;
             if !whole {
                 self.cut(&file)?;
@@ -400,7 +402,7 @@ impl<R: Replay> Rebuild<R> {
         let Some(file) = open.as_ref() else {
             return Ok(());
         };
-        file.write_all_at(&bytes, self.point.position)?;
+        file::write_all_at(file, &bytes, self.point.position)?;
         let position = self.point.position;
         self.take(&header, position);
         self.report.restored_batches += 1;
@@ -409,7 +411,7 @@ impl<R: Replay> Rebuild<R> {
 
     /// The last segment, made if there is none.
     fn open_last(&mut self) -> io::Result<File> {
-        std::fs::create_dir_all(&self.dir)?;
+        file::make_dir(&self.dir)?;
         let path = segment::log_path(&self.dir, self.point.segment_base);
         let file = open_or_make(&path)?;
         if self.point.position == 0 {
@@ -417,8 +419,8 @@ impl<R: Replay> Rebuild<R> {
                 id: self.id,
                 base_offset: self.point.segment_base,
             };
-            file.set_len(0)?;
-            file.write_all_at(&header.encode(), 0)?;
+            file::set_len(&file, 0)?;
+            file::write_all_at(&file, &header.encode(), 0)?;
             self.point.position = HEADER_LEN as u64;
         }
         Ok(file)
@@ -426,13 +428,13 @@ impl<R: Replay> Rebuild<R> {
 
     /// Removes what is not good behind the end.
     fn cut(&mut self, file: &File) -> io::Result<()> {
-        let len = file.metadata()?.len();
+        let len = file::len(file)?;
         let end = self.point.position;
         if len > end {
             self.report.truncated_bytes += len - end;
             tracing::warn!(partition = %self.id, segment = self.point.segment_base, offset = self.point.next_offset,
                 bytes = len - end, "cut off what was torn or never acknowledged at the end of the log");
-            file.set_len(end)?;
+            file::set_len(file, end)?;
         }
         Ok(())
     }
@@ -455,7 +457,7 @@ impl<R: Replay> Rebuild<R> {
     fn remove_later(&mut self, segments: impl Iterator<Item = i64>) -> io::Result<()> {
         for base in segments {
             let path = segment::log_path(&self.dir, base);
-            self.report.truncated_bytes += std::fs::metadata(&path)?.len();
+            self.report.truncated_bytes += file::len_of(&path)?;
             tracing::warn!(partition = %self.id, segment = base, end = self.point.next_offset,
                 "removed a segment behind the end of the log");
             segment::remove(&self.dir, base)?;

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{be_u32, be_u64, read_full_at};
+use super::file::{self, be_u32, be_u64, read_full_at};
 use crate::record::batch::{self, BatchHeader};
 use crate::store::{PartitionId, crc_matches};
 use crate::wire::Uuid;
@@ -109,49 +109,39 @@ fn retired_path(path: &Path) -> PathBuf {
 
 /// Removes a segment and its index. One that is not there is fine.
 pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
-    paths(dir, base_offset)
+    let paths = paths(dir, base_offset);
+    paths
         .iter()
-        .try_for_each(|path| remove_if_there(path))
+        .try_for_each(|path| file::remove_if_there(path))
 }
 
 /// Renames a segment and its index, so that no start takes them for a part of the log. One that is not
 /// there is fine.
 pub(super) fn retire(dir: &Path, base_offset: i64) -> io::Result<()> {
-    for path in paths(dir, base_offset) {
-        match std::fs::rename(&path, retired_path(&path)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    Ok(())
+    let retire = |path: &PathBuf| file::rename_if_there(path, &retired_path(path));
+    paths(dir, base_offset).iter().try_for_each(retire)
 }
 
 /// Removes a segment and its index that were retired.
 pub(super) fn remove_retired(dir: &Path, base_offset: i64) -> io::Result<()> {
     let retired = paths(dir, base_offset).map(|path| retired_path(&path));
-    retired.iter().try_for_each(|path| remove_if_there(path))
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    retired
+        .iter()
+        .try_for_each(|path| file::remove_if_there(path))
 }
 
 /// Base offsets of the segments in a partition's folder, ascending; removes retired ones. A folder that
 /// is not there has none.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
+    let files = match file::list(dir) {
+        Ok(files) => files,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
     let mut bases = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
+    for path in files {
         if path.extension().is_some_and(|e| e == RETIRED) {
-            remove_if_there(&path)?;
+            file::remove_if_there(&path)?;
             continue;
         }
         let name = path.file_name().and_then(|n| n.to_str());

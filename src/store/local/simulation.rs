@@ -1,8 +1,12 @@
-//! Seeded runs of the store with crashes, against an oracle.
+//! Seeded runs of the store with crashes and failing files, against an oracle.
 //!
 //! What a crash may do: end the process between any two steps (`kill -9`), and after a power loss also
-//! drop or tear whatever no sync has covered. What it may never do: lose, change, reorder or repeat
-//! what a commit has acknowledged, or give an offset twice.
+//! drop or tear whatever no sync has covered, and take renames back. What a failing file may do: refuse
+//! any operation, once or for a while, and make half of a write. What neither may ever do: lose, change,
+//! reorder or repeat what a commit has acknowledged, give an offset twice, bring back what a client
+//! deleted, or stop writing from going on when nothing fails any more.
+//!
+//! `SIMULATION_CASES` says how many runs to make (by default as many as proptest makes).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,8 +54,12 @@ struct Replica {
     log: Log,
     seen: Seen,
     waiting: Vec<StoredBatch>,
-    /// What was acknowledged, byte for byte.
+    /// What was acknowledged, byte for byte, from the first batch on.
     acked: Vec<Bytes>,
+    /// Where the log starts now: it may be lower again after a crash.
+    start: i64,
+    /// Where a client was told that it starts.
+    acked_start: i64,
 }
 
 impl Replica {
@@ -78,16 +86,16 @@ impl Replica {
         });
     }
 
-    fn read_all(&self) -> Vec<Bytes> {
-        let mut offset = 0;
+    /// All batches from the one on that holds the log's start.
+    fn read_all(&self) -> io::Result<Vec<Bytes>> {
+        let mut offset = self.start;
         let mut all = Vec::new();
         while offset < self.log.next_offset() {
             let mut bytes = self
                 .log
                 .plan_read(offset, 700)
                 .expect("a segment has it")
-                .run()
-                .expect("readable");
+                .run()?;
             while let Some(batch) = split_first(&mut bytes).unwrap() {
                 assert!(
                     batch.last_offset() >= offset,
@@ -97,8 +105,25 @@ impl Replica {
                 all.push(batch.bytes().clone());
             }
         }
-        all
+        Ok(all)
     }
+
+    /// What was acknowledged and not deleted.
+    fn kept(&self) -> &[Bytes] {
+        let gone = self
+            .acked
+            .partition_point(|batch| header(batch).last_offset() < self.start);
+        &self.acked[gone..]
+    }
+
+    /// An offset that the log can start at.
+    fn any_start(&self, rng: &mut TestRng) -> i64 {
+        rng.random_range(self.start..=self.log.next_offset())
+    }
+}
+
+fn header(batch: &Bytes) -> BatchHeader {
+    BatchHeader::parse(batch).unwrap()
 }
 
 fn whole(batch: &StoredBatch) -> Bytes {
@@ -140,49 +165,79 @@ impl World {
         id.index as usize % self.shards
     }
 
-    /// Starts, and holds what came back against what was acknowledged.
-    fn start(&mut self, shards: usize) -> Result<(), TestCaseError> {
-        self.shards = shards;
-        let data = DataDir::open(self.root.path(), Some("cluster")).unwrap();
+    fn any_replica(&mut self, rng: &mut TestRng) -> &mut Replica {
+        let id = self.ids[rng.random_range(0..self.ids.len())];
+        self.replicas.get_mut(&id).unwrap()
+    }
+
+    fn open(&self) -> io::Result<(DataDir, Vec<Recovered<Seen>>, Vec<LocalStore>)> {
+        let data = DataDir::open(self.root.path(), Some("cluster")).map_err(io::Error::other)?;
         let options = Options {
-            shards,
+            shards: self.shards,
             durable: self.durable,
             rolling: ROLLING,
         };
-        let (recovered, stores, _) = data.recover::<Seen>(&self.ids, &options).unwrap();
+        let (recovered, stores, _) = data.recover(&self.ids, &options)?;
+        Ok((data, recovered, stores))
+    }
+
+    /// A start in which files fail. One thread, so that what fails is the same in each run of a seed.
+    fn try_to_start(&mut self, rng: &mut TestRng) {
+        self.shards = 1;
+        fault::begin(rng.random(), 40);
+        drop(self.open());
+        fault::end();
+    }
+
+    /// Starts, and holds what came back against what was acknowledged.
+    fn start(&mut self, shards: usize) -> Result<(), TestCaseError> {
+        self.shards = shards;
+        let (data, recovered, stores) = self.open().unwrap();
         for partition in recovered {
-            let acked = self
-                .replicas
-                .remove(&partition.id)
-                .map_or_else(Vec::new, |r| r.acked);
+            let before = self.replicas.remove(&partition.id);
+            let start = partition.log_start_offset;
+            if let Some(before) = &before {
+                prop_assert!(
+                    (before.acked_start..=before.start).contains(&start),
+                    "{}: deleted up to {}, starts at {start}",
+                    partition.id,
+                    before.acked_start
+                );
+            }
+            let acked_start = before.as_ref().map_or(0, |b| b.acked_start);
             let mut replica = Replica {
                 log: partition.log,
                 seen: partition.state,
                 waiting: Vec::new(),
-                acked,
+                acked: before.map_or_else(Vec::new, |b| b.acked),
+                start,
+                acked_start,
             };
-            let found = replica.read_all();
+            let found = replica.read_all().expect("readable");
+            let kept = replica.kept();
             prop_assert!(
-                found.len() >= replica.acked.len(),
+                found.len() >= kept.len(),
                 "{}: acknowledged batches are gone",
                 partition.id
             );
-            prop_assert_eq!(&found[..replica.acked.len()], &replica.acked[..]);
-            let offsets: Vec<_> = found
-                .iter()
-                .map(|b| BatchHeader::parse(b).unwrap())
-                .collect();
+            prop_assert_eq!(&found[..kept.len()], kept);
+            // What survived without an acknowledgement is part of the log from now on.
+            let survived = found[kept.len()..].to_vec();
+            replica.acked.extend(survived);
+            let headers: Vec<_> = replica.acked.iter().map(header).collect();
             prop_assert!(
-                offsets
+                headers
                     .windows(2)
                     .all(|w| w[0].last_offset() + 1 == w[1].base_offset())
             );
             prop_assert_eq!(
-                &replica.seen.0,
-                &offsets.iter().map(|h| h.base_offset()).collect::<Vec<_>>()
+                headers.last().map_or(0, |h| h.last_offset() + 1),
+                replica.log.next_offset()
             );
-            // What survived without an acknowledgement is part of the log from now on.
-            replica.acked = found;
+            prop_assert_eq!(
+                &replica.seen.0,
+                &headers.iter().map(|h| h.base_offset()).collect::<Vec<_>>()
+            );
             self.replicas.insert(partition.id, replica);
         }
         (self.data, self.stores) = (Some(data), stores);
@@ -210,57 +265,116 @@ impl World {
         (!plans.is_empty()).then(|| self.stores[shard].plan_commit(plans))
     }
 
-    fn commit(&mut self, shard: usize) {
+    /// Commits what waits. What fails is refused, and everything goes on. True if nothing failed.
+    fn commit(&mut self, shard: usize) -> bool {
         let Some(mut commit) = self.plan_commit(shard) else {
-            return;
+            return true;
         };
         commit.write();
         commit.sync();
+        let mut good = true;
         for (plan, outcome) in self.stores[shard].committed(commit) {
             let replica = self.replicas.get_mut(&plan.id()).unwrap();
-            replica.log.appended(&plan, outcome.unwrap());
+            let Ok(file) = outcome else {
+                replica.log.roll_back(&plan);
+                good = false;
+                continue;
+            };
+            replica.log.appended(&plan, file);
             replica.acked.extend(plan.batches().iter().map(whole));
             replica
                 .seen
                 .0
                 .extend(plan.batches().iter().map(|b| b.base_offset));
         }
+        good
     }
 
-    /// A commit whose writes or whose sync fail: refused, and everything goes on.
-    fn fail_commit(&mut self, shard: usize, rng: &mut TestRng) {
-        let Some(mut commit) = self.plan_commit(shard) else {
+    /// Deletes records of one partition as a client asks for it, or makes a plain checkpoint.
+    /// False if the store is not to be used any more before a start.
+    fn checkpoint(&mut self, shard: usize, rng: &mut TestRng) -> bool {
+        let shards = self.shards;
+        let mine = |r: &&mut Replica| r.log.id().index as usize % shards == shard;
+        let mut wanted = HashMap::new();
+        for replica in self.replicas.values_mut().filter(mine) {
+            if rng.random_range(0..3) == 0 {
+                wanted.insert(replica.log.id(), replica.any_start(rng));
+            }
+        }
+        let store = &mut self.stores[shard];
+        let parts = self.replicas.values_mut().filter(mine).map(|r| {
+            let start = wanted.get(&r.log.id()).copied().unwrap_or(r.start);
+            (&mut r.log, start, &r.seen)
+        });
+        let plan = store.plan_checkpoint(parts);
+        match plan.run() {
+            Ok(()) => {}
+            Err(CheckpointError::Failed(_)) => {
+                store.checkpoint_failed(plan);
+                // It may have been made, but for its name.
+                for (id, start) in wanted {
+                    let replica = self.replicas.get_mut(&id).unwrap();
+                    replica.start = replica.start.max(start);
+                }
+                return true;
+            }
+            Err(CheckpointError::Sync(_)) => {
+                self.move_starts(&wanted, false);
+                return false;
+            }
+        }
+        store.checkpointed(&plan)();
+        self.move_starts(&wanted, true);
+        for replica in self.replicas.values_mut().filter(mine) {
+            replica.log.checkpointed();
+            replica.log.drop_before(replica.start);
+        }
+        true
+    }
+
+    fn move_starts(&mut self, wanted: &HashMap<PartitionId, i64>, durable: bool) {
+        for (id, start) in wanted {
+            let replica = self.replicas.get_mut(id).unwrap();
+            replica.start = replica.start.max(*start);
+            if durable {
+                replica.acked_start = replica.acked_start.max(*start);
+            }
+        }
+    }
+
+    /// The oldest segments of one partition are not to be kept any more; maybe all of them.
+    fn expire(&mut self, rng: &mut TestRng) {
+        let keep = Retention {
+            bytes: rng.random_range(0..6000),
+            ms: -1,
+        };
+        let replica = self.any_replica(rng);
+        let Expired::Before(end) = replica.log.expired(keep, 0) else {
             return;
         };
-        commit.write();
-        let refused = || io::Error::other("no");
-        if rng.random() {
-            commit.written.iter_mut().for_each(|w| *w = Err(refused()));
-        }
-        commit.sync();
-        commit.journaled = commit.journaled.map(|_| Err(refused()));
-        if commit.journaled.is_none() {
-            commit.written.iter_mut().for_each(|w| *w = Err(refused()));
-        }
-        for (plan, outcome) in self.stores[shard].committed(commit) {
-            assert!(outcome.is_err());
-            self.replicas
-                .get_mut(&plan.id())
-                .unwrap()
-                .log
-                .roll_back(&plan);
+        replica.log.drop_expired(end);
+        replica.start = replica.start.max(end);
+    }
+
+    /// Removes files that are not needed, or only renames them.
+    fn tidy(&mut self, rng: &mut TestRng) {
+        for replica in self.replicas.values_mut() {
+            if let Some(removal) = replica.log.plan_removal() {
+                removal.retire();
+                if rng.random() {
+                    removal.remove();
+                }
+            }
         }
     }
 
-    fn checkpoint(&mut self, shard: usize) {
-        let (shards, store) = (self.shards, &mut self.stores[shard]);
-        let mine = self
-            .replicas
-            .values_mut()
-            .filter(|r| r.log.id().index as usize % shards == shard);
-        let plan = store.plan_checkpoint(mine.map(|r| (&mut r.log, 0, &r.seen)));
-        plan.run().unwrap();
-        store.checkpointed(&plan)();
+    /// What is read is what was acknowledged, or an error.
+    fn read(&mut self, rng: &mut TestRng) -> Result<(), TestCaseError> {
+        let replica = self.any_replica(rng);
+        if let Ok(found) = replica.read_all() {
+            prop_assert_eq!(&found[..], replica.kept());
+        }
+        Ok(())
     }
 
     /// The process ends in the middle of a commit: after none, some or all of its steps.
@@ -279,10 +393,12 @@ impl World {
     }
 
     /// After a power loss, what no checkpoint has synced in the segments may be torn anywhere: only
-    /// the journal can be relied on.
-    fn tear_segments(&self, synced: &HashMap<PartitionId, (i64, u64)>, rng: &mut TestRng) {
+    /// the journal can be relied on. The last renames may not have happened.
+    fn lose_power(&self, rng: &mut TestRng) {
+        let synced = self.synced_points();
         for id in &self.ids {
             let dir = recovery::partition_dir(&self.root.path().join("topics"), *id);
+            take_renames_back(&dir, rng);
             let (base, position) = synced.get(id).copied().unwrap_or((0, 0));
             for found in segment::list(&dir)
                 .unwrap()
@@ -304,6 +420,20 @@ impl World {
             .values()
             .map(|e| (e.id, (e.point.segment_base, e.point.position)))
             .collect()
+    }
+}
+
+/// Some of the youngest segments that were renamed to go have their old names.
+fn take_renames_back(dir: &Path, rng: &mut TestRng) {
+    let Ok(files) = file::list(dir) else {
+        return;
+    };
+    let renamed = |path: &PathBuf| path.to_string_lossy().ends_with(".log.deleted");
+    let mut retired: Vec<_> = files.into_iter().filter(renamed).collect();
+    retired.sort();
+    let stay = rng.random_range(0..=retired.len());
+    for path in retired.drain(stay..) {
+        std::fs::rename(&path, path.with_extension("")).unwrap();
     }
 }
 
@@ -330,34 +460,60 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
     world.start(rng.random_range(1..4))?;
     for _ in 0..rng.random_range(20..120) {
         let shard = rng.random_range(0..world.shards);
-        match rng.random_range(0..20) {
-            0..10 => {
-                let id = world.ids[rng.random_range(0..world.ids.len())];
-                world.replicas.get_mut(&id).unwrap().append(rng);
-            }
-            10..15 => world.commit(shard),
-            15 => world.fail_commit(shard, rng),
-            16 | 17 => world.checkpoint(shard),
-            18 => {
-                world.crash(rng);
-                world.start(rng.random_range(1..4))?;
-            }
+        // Files fail in some steps.
+        if rng.random_range(0..4) == 0 {
+            fault::begin(rng.random(), rng.random_range(1..15));
+        }
+        let mut usable = true;
+        match rng.random_range(0..26) {
+            0..10 => world.any_replica(rng).append(rng),
+            10..15 => drop(world.commit(shard)),
+            15..18 => usable = world.checkpoint(shard, rng),
+            18 => world.expire(rng),
+            19 | 20 => world.tidy(rng),
+            21 | 22 => world.read(rng)?,
+            23 | 24 => usable = false,
             _ => {
                 world.crash(rng);
+                fault::end();
                 if world.durable {
-                    let synced = world.synced_points();
-                    world.tear_segments(&synced, rng);
+                    world.lose_power(rng);
                 }
                 world.start(rng.random_range(1..4))?;
             }
         }
+        if !usable {
+            world.crash(rng);
+            fault::end();
+            if rng.random() {
+                world.try_to_start(rng);
+            }
+            world.start(rng.random_range(1..4))?;
+        }
+        fault::end();
     }
-    Ok(())
+    for replica in world.replicas.values_mut() {
+        replica.append(rng);
+    }
+    for shard in 0..world.shards {
+        prop_assert!(world.commit(shard), "writing goes on when nothing fails");
+    }
+    world.crash(rng);
+    world.start(1)
+}
+
+fn cases() -> u32 {
+    let given = std::env::var("SIMULATION_CASES");
+    given.ok().and_then(|n| n.parse().ok()).unwrap_or(256)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
     #[test]
-    fn no_crash_loses_changes_or_repeats_what_was_acknowledged(seed: [u8; 32]) {
-        simulate(&mut TestRng::from_seed(RngAlgorithm::ChaCha, &seed))?;
+    fn no_crash_and_no_failing_file_loses_changes_or_repeats_what_was_acknowledged(seed: [u8; 32]) {
+        let run = simulate(&mut TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+        fault::end();
+        run?;
     }
 }
