@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::config::{self, Config, Form, Given, Host, OPTIONS, Origin, Resolved, UsageError};
-use crate::{dump, logging, metrics};
+use crate::{check, dump, logging, metrics};
 
 /// Names the TOML file. It is no option of the table, as the file cannot name itself.
 const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
@@ -28,6 +28,8 @@ pub enum Command {
     Serve(Box<Resolved>),
     /// Write this text to standard output: help, version, configuration.
     Print(String),
+    /// Tell what this host offers; as JSON if so asked.
+    Check { resolved: Box<Resolved>, json: bool },
     /// Show what a segment file holds.
     Dump(PathBuf),
 }
@@ -44,6 +46,7 @@ pub fn main<E: Error>(serve: impl FnOnce(Config) -> Result<(), E>) -> ExitCode {
         read_file,
     ) {
         Ok(Command::Print(text)) => print(&text, &mut io::stdout().lock()),
+        Ok(Command::Check { resolved, json }) => check_host(&resolved, json),
         Ok(Command::Dump(path)) => dump_to(&path, io::BufWriter::new(io::stdout().lock())),
         Ok(Command::Serve(resolved)) => run(*resolved, serve),
         Err(error) => complain(&error, EXIT_USAGE),
@@ -90,6 +93,18 @@ fn print(text: &str, out: &mut impl Write) -> ExitCode {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
+    }
+}
+
+fn check_host(resolved: &Resolved, json: bool) -> ExitCode {
+    let report = check::check(resolved);
+    let text = match json {
+        true => report.to_json(),
+        false => report.to_string(),
+    };
+    match print(&text, &mut io::stdout().lock()) {
+        ExitCode::SUCCESS if !report.ok => ExitCode::FAILURE,
+        code => code,
     }
 }
 
@@ -154,6 +169,10 @@ pub fn parse(
         Some(("config", matches)) => Ok(Command::Print(
             resolve(matches, env, host, read_file)?.to_toml(),
         )),
+        Some(("check", matches)) => Ok(Command::Check {
+            json: matches.get_flag("json"),
+            resolved: resolve(matches, env, host, read_file)?.into(),
+        }),
         Some(("metrics", _)) => Ok(Command::Print(metrics::table::reference())),
         Some(("dump", matches)) => {
             let file = matches
@@ -223,6 +242,10 @@ fn command() -> clap::Command {
         .long("markdown")
         .action(ArgAction::SetTrue)
         .help("Print the reference of all options as Markdown instead");
+    let json = Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print it as JSON");
     with_options(clap::Command::new("tidegate"))
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Kafka-protocol gateway for SeaweedMQ, thread-per-core on io_uring")
@@ -237,6 +260,11 @@ fn command() -> clap::Command {
             with_options(clap::Command::new("config"))
                 .about("Print what is in force, and where each value came from, as TOML")
                 .arg(markdown),
+        )
+        .subcommand(
+            with_options(clap::Command::new("check"))
+                .about("Tell what this host offers for these options, and how to mend what falls short; exit code 1 if the gateway would not work")
+                .arg(json),
         )
         .subcommand(
             clap::Command::new("metrics").about("Print the reference of all metrics as Markdown"),

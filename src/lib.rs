@@ -9,6 +9,7 @@ pub mod admin;
 pub mod api;
 pub mod budget;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connection;

@@ -42,7 +42,7 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Longer than any process runs, and short enough to be counted with.
 const REMOVAL_DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Segment files kept open by one shard.
-const OPEN_FILES_MAX: usize = 1000;
+pub const OPEN_FILES_MAX: usize = 1000;
 
 /// Limits of one shard.
 #[derive(Debug, Clone, Copy)]

@@ -55,7 +55,7 @@ const PAGE: u64 = 4096;
 const GROUP_HEADER_LEN: usize = 28;
 const ENTRY_HEADER_LEN: usize = 36;
 /// Size a journal file is made with. A group that is larger gets a file that fits it.
-const FILE_BYTES: u64 = 64 << 20;
+pub const FILE_BYTES: u64 = 64 << 20;
 /// More used files than this ask for a checkpoint.
 const FILES_BEFORE_CHECKPOINT: usize = 2;
 /// Files kept for another use.

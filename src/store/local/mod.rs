@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
 use self::journal::{Journal, Slot};
 use self::log::SyncPlan;
 pub use self::log::{
@@ -82,14 +83,8 @@ impl DataDir {
         for folder in ["topics", "journal", "checkpoint"] {
             file::make_dir(&root.join(folder)).map_err(io)?;
         }
-        let lock = file::open_or_make(&root.join("lock")).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked(root.to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(io(e)),
-        }
+        let lock = lock_folder(root).map_err(io)?;
+        let lock = lock.ok_or_else(|| OpenError::Locked(root.to_owned()))?;
         let meta = read_or_make_meta(root, cluster_id).map_err(io)?;
         if meta.format_version != FORMAT_VERSION {
             return Err(OpenError::Version {
@@ -172,6 +167,16 @@ impl DataDir {
             }
         }
         Ok(())
+    }
+}
+
+/// Takes the lock of a data folder, for as long as the file is open. `None`: another process has it.
+pub fn lock_folder(root: &Path) -> io::Result<Option<File>> {
+    let lock = file::open_or_make(&root.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
