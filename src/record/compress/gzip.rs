@@ -31,6 +31,9 @@ fn corrupt(reason: &'static str) -> InflateError {
 }
 
 const TRUNCATED: &str = "it ends early";
+/// Input that may be inflated in one piece, in bytes: 64 KiB of random text in an alphabet fit. Takes
+/// less than half of the time of the streaming decoder.
+const AT_ONCE_INPUT: usize = 64 << 10;
 
 /// Compresses into one member.
 pub(super) fn compress(level: i32, bytes: &[u8]) -> Vec<u8> {
@@ -98,7 +101,7 @@ impl Gzip {
         let header = header_length(input).ok()?;
         let body = input.get(header..input.len().checked_sub(TRAILER_LEN)?)?;
         // The decoder does not say where it stopped: with another member inside, it stopped early.
-        if body.windows(MEMBER.len()).any(|bytes| bytes == MEMBER) {
+        if holds_member(body) {
             return None;
         }
         let free = &mut out.free()[..size];
@@ -122,7 +125,7 @@ impl Gzip {
 
     /// Goes on until `out` is full or the payload ends; `true` once it has.
     pub(super) fn fill(&mut self, input: &[u8], out: &mut Output) -> Result<bool, InflateError> {
-        if self.at == 0 && input.len() <= INPUT_PER_CALL && self.try_at_once(input, out) {
+        if self.at == 0 && input.len() <= AT_ONCE_INPUT && self.try_at_once(input, out) {
             return Ok(true);
         }
         let stop_at = self.at.saturating_add(INPUT_PER_CALL);
@@ -184,6 +187,21 @@ impl Gzip {
         };
         Ok(())
     }
+}
+
+/// Whether there is anything that looks like the front of a member. Written so that it is done for
+/// many bytes at a time: a quarter of the time for a batch was spent here.
+fn holds_member(bytes: &[u8]) -> bool {
+    const AT_A_TIME: usize = 256;
+    let starts = bytes.len().saturating_sub(MEMBER.len() - 1);
+    let from = |at: usize| bytes.get(at..at + starts).unwrap_or_default().chunks(AT_A_TIME);
+    let mut all = from(0).zip(from(1)).zip(from(2));
+    all.any(|((first, second), third)| {
+        let triples = first.iter().zip(second).zip(third);
+        triples.fold(false, |found, ((first, second), third)| {
+            found | ((*first == MEMBER[0]) & (*second == MEMBER[1]) & (*third == MEMBER[2]))
+        })
+    })
 }
 
 /// Length of the member header at the front of `input`.
