@@ -68,7 +68,7 @@ impl Target {
 }
 
 /// Inflating takes no longer, in nanoseconds for each byte that comes out.
-const INFLATE_NS_PER_BYTE: usize = 3;
+const INFLATE_NS_PER_BYTE: usize = 2;
 
 /// A batch that was found good and is to be written anew.
 #[derive(Debug)]
