@@ -154,6 +154,8 @@ fn spawn(address: SocketAddr, data: &Path, options: &[String]) -> Child {
     Command::new(gateway_program())
         .args(["--listen", &address.to_string(), "--data-dir"])
         .arg(data.join("data"))
+        // Gateways of tests that run at the same time cannot share the default address.
+        .args(["--admin", "off"])
         .args(options)
         .env_clear()
         .stdout(Stdio::null())
