@@ -30,7 +30,8 @@ class Broker:
         return await self._started(AIOKafkaAdminClient(bootstrap_servers=self.bootstrap))
 
     async def producer(self, **conf):
-        return await self._started(AIOKafkaProducer(bootstrap_servers=self.bootstrap, **conf))
+        """With acks=all, unlike the client's default: what it acknowledges can be read from then on."""
+        return await self._started(AIOKafkaProducer(**{"bootstrap_servers": self.bootstrap, "acks": "all", **conf}))
 
     async def consumer(self, *partitions, start=None, **conf):
         """A consumer without a group, with these (topic, partition) assigned, and at this offset if one is given."""

@@ -12,8 +12,8 @@ from conftest import expect_nothing, numbered, take
 @pytest.mark.parametrize("start", [0, 1, 99, 100, 150, 199])
 async def test_reading_starts_at_any_offset_even_inside_a_batch(broker, start):
     topic = await broker.create_topic()
-    await broker.produce(topic, numbered(100), acks="all", linger_ms=100, compression_type="gzip")
-    await broker.produce(topic, numbered(100), acks="all", linger_ms=100)
+    await broker.produce(topic, numbered(100), linger_ms=100, compression_type="gzip")
+    await broker.produce(topic, numbered(100), linger_ms=100)
     assert [r.offset for r in await broker.read(topic, 200 - start, start=start)] == list(range(start, 200))
 
 

@@ -31,7 +31,9 @@ class Broker:
         return client
 
     def producer(self, **conf):
-        return self._kept(KafkaProducer(**{"bootstrap_servers": self.bootstrap, "linger_ms": 5, **conf}))
+        """With acks=all in both generations: what it acknowledges can be read from then on."""
+        defaults = {"bootstrap_servers": self.bootstrap, "linger_ms": 5, "acks": "all"}
+        return self._kept(KafkaProducer(**{**defaults, **conf}))
 
     def consumer(self, *partitions, start=None, **conf):
         """A consumer without a group, with these (topic, partition) assigned, and at this offset if one is given."""
