@@ -5,61 +5,20 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
-import org.junit.jupiter.api.io.TempDir;
 
-/** Kafka's own command line tools, each run as a process of its own, as their users run them. */
+/** The command line tools of everyday: topics, producing, consuming, offsets. */
 @Timeout(120)
-class ConsoleToolsTest extends BrokerTest {
+class ConsoleToolsTest extends ToolTest {
     private static final String TOPICS = "org.apache.kafka.tools.TopicCommand";
     private static final String PRODUCER = "org.apache.kafka.tools.ConsoleProducer";
     private static final String CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer";
     private static final String OFFSETS = "org.apache.kafka.tools.GetOffsetShell";
-
-    @TempDir
-    Path folder;
-
-    private record Outcome(int status, List<String> lines) {
-        /** What a tool printed that succeeded. */
-        List<String> success() {
-            assertEquals(0, status, () -> String.join("\n", lines));
-            return lines;
-        }
-    }
-
-    private Outcome run(String tool, List<String> input, String... arguments) throws Exception {
-        Path stdin = Files.write(folder.resolve("stdin"), input);
-        Path output = folder.resolve("output");
-        List<String> command = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-                "-cp", System.getProperty("java.class.path"),
-                tool, "--bootstrap-server", broker.bootstrap));
-        command.addAll(List.of(arguments));
-        Process process = new ProcessBuilder(command)
-                .redirectInput(stdin.toFile())
-                .redirectOutput(output.toFile())
-                .redirectErrorStream(true)
-                .start();
-        try {
-            assertTrue(process.waitFor(40, TimeUnit.SECONDS), () -> "still running: " + command);
-        } finally {
-            process.destroyForcibly();
-        }
-        return new Outcome(process.exitValue(), Files.readAllLines(output));
-    }
-
-    private List<String> tool(String tool, String... arguments) throws Exception {
-        return run(tool, List.of(), arguments).success();
-    }
 
     @Test
     void topicsAreCreatedListedAndDeleted() throws Exception {
@@ -81,8 +40,8 @@ class ConsoleToolsTest extends BrokerTest {
     void aRefusedTopicEndsTheToolWithTheReason() throws Exception {
         String topic = broker.createTopic(1);
         Outcome again = run(TOPICS, List.of(), "--create", "--topic", topic);
-        assertNotEquals(0, again.status);
-        assertTrue(again.lines.stream().anyMatch(l -> l.contains("already exists")), () -> again.lines.toString());
+        assertNotEquals(0, again.status());
+        assertTrue(again.lines().stream().anyMatch(l -> l.contains("already exists")), () -> again.lines().toString());
         tool(TOPICS, "--create", "--if-not-exists", "--topic", topic);
     }
 
@@ -125,5 +84,60 @@ class ConsoleToolsTest extends BrokerTest {
         assertEquals(List.of(topic + ":0:42", topic + ":1:0"), tool(OFFSETS, "--topic", topic));
         assertEquals(
                 List.of(topic + ":0:0", topic + ":1:0"), tool(OFFSETS, "--topic", topic, "--time", "earliest"));
+    }
+
+    @Test
+    void offsetsAreShownByTimeAndForSomePartitions() throws Exception {
+        String topic = broker.createTopic(3);
+        broker.produce(topic, numbered(1), Map.of());
+        assertEquals(List.of(topic + ":0:0"), tool(OFFSETS, "--topic", topic, "--time", "max-timestamp"));
+        broker.produce(topic, numbered(4), Map.of());
+        assertEquals(
+                List.of(topic + ":0:5", topic + ":1:0"), tool(OFFSETS, "--topic-partitions", topic + ":0-2"));
+    }
+
+    @Test
+    void aTopicIsDescribedAsKafkaDoes() throws Exception {
+        String topic = broker.unusedName("console");
+        assertEquals(
+                List.of("Created topic " + topic + "."),
+                tool(TOPICS, "--create", "--topic", topic, "--partitions", "2", "--config", "max.message.bytes=5000"));
+        List<String> described = tool(TOPICS, "--describe", "--topic", topic);
+        assertMatches(
+                "Topic: " + topic + "\tTopicId: [\\w-]{22}\tPartitionCount: 2\tReplicationFactor: 1\t"
+                        + "Configs: .*max.message.bytes=5000.*",
+                described.get(0));
+        for (int partition = 0; partition < 2; partition++) {
+            assertMatches(
+                    "\tTopic: " + topic + "\tPartition: " + partition + "\tLeader: (\\d+)\tReplicas: \\1\tIsr: \\1\t"
+                            + "Elr: (N/A)?\tLastKnownElr: (N/A)?",
+                    described.get(1 + partition));
+        }
+        assertEquals(3, described.size());
+    }
+
+    @Test
+    void aTopicGetsMorePartitions() throws Exception {
+        String topic = broker.createTopic(1);
+        assertEquals(List.of(), tool(TOPICS, "--alter", "--topic", topic, "--partitions", "3"));
+        Broker.waitUntil("there are three", () -> tool(TOPICS, "--describe", "--topic", topic).size() == 4);
+        Outcome fewer = run(TOPICS, List.of(), "--alter", "--topic", topic, "--partitions", "2");
+        assertEquals(1, fewer.status());
+        assertTrue(
+                fewer.lines().get(0).endsWith("The topic " + topic
+                        + " currently has 3 partition(s); 2 would not be an increase."),
+                () -> fewer.lines().get(0));
+    }
+
+    @Test
+    void anUnknownTopicIsReported() throws Exception {
+        String topic = broker.unusedName("nobody");
+        for (String verb : List.of("--describe", "--delete")) {
+            Outcome unknown = run(TOPICS, List.of(), verb, "--topic", topic);
+            assertEquals(1, unknown.status());
+            assertEquals(
+                    "Error while executing topic command : Topic '" + topic + "' does not exist as expected",
+                    unknown.lines().get(0));
+        }
     }
 }
