@@ -1,7 +1,8 @@
 """The admin client, which leaves most errors to be read from the answers."""
 
 import pytest
-from aiokafka.admin import NewPartitions, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidConfigurationError,
@@ -9,11 +10,12 @@ from aiokafka.errors import (
     InvalidReplicationFactorError,
     InvalidTopicError,
     NoError,
+    OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
 )
-from conftest import wait_until
+from conftest import numbered, wait_until
 
 
 async def created(admin, *topics, **options):
@@ -107,3 +109,13 @@ async def test_broker_configs_are_described(broker):
     node = (await admin.describe_cluster())["brokers"][0]["node_id"]
     (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(node))])
     assert {"message.max.bytes", "num.partitions"} <= {entry[0] for entry in answer.resources[0][4]}
+
+
+async def test_deleted_records_are_gone(broker):
+    admin, topic = await broker.admin(), await broker.create_topic()
+    partition = TopicPartition(topic, 0)
+    await broker.produce(topic, numbered(20))
+    assert await admin.delete_records({partition: RecordsToDelete(before_offset=7)}) == {partition: 7}
+    assert [r.offset for r in await broker.read(topic, 13)] == list(range(7, 20))
+    with pytest.raises(OffsetOutOfRangeError):
+        await admin.delete_records({partition: RecordsToDelete(before_offset=21)})
