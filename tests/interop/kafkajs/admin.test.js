@@ -108,4 +108,22 @@ describe('admin', () => {
     assert.equal(await at(first + 1001), '2')
     assert.equal(await at(first + 30001), '4', 'beyond the last message it is the end')
   })
+
+  it('deletes records', async t => {
+    const client = await admin(t)
+    const topic = await createTopic(t)
+    await produce(t, topic, numbered(20))
+    // Asks for the offsets first: this client deletes only from topics that it has heard of.
+    assert.equal((await client.fetchTopicOffsets(topic))[0].high, '20')
+    await client.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '7' }] })
+    assert.equal((await client.fetchTopicOffsets(topic))[0].low, '7')
+    await client.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '-1' }] })
+    assert.equal((await client.fetchTopicOffsets(topic))[0].low, '20')
+  })
+
+  it('lists no reassignment', async t => {
+    const topic = await createTopic(t)
+    const { topics } = await (await admin(t)).listPartitionReassignments({ topics: [{ topic, partitions: [0] }] })
+    assert.deepEqual(topics, [])
+  })
 })
