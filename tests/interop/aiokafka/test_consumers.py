@@ -131,3 +131,12 @@ async def test_iterating_goes_on_as_records_come(broker):
     for i in range(20):
         await producer.send_and_wait(topic, b"%d" % i)
     assert await asyncio.wait_for(reading, 20) == list(range(20))
+
+
+async def test_an_offset_that_is_acknowledged_but_not_visible_yet_is_within_range(broker):
+    for _ in range(20):
+        topic = await broker.create_topic()
+        acknowledged = await broker.produce(topic, numbered(100), acks=1)
+        last = acknowledged[-1].offset
+        consumer = await broker.consumer((topic, 0), start=last, auto_offset_reset="none")
+        assert [r.offset for r in await take(consumer, 1)] == [last]
