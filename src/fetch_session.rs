@@ -233,6 +233,11 @@ impl Sessions {
         }
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub fn handle(
         &mut self,
         call: Call,

@@ -172,6 +172,35 @@ fn metrics_say_what_clients_did() {
 }
 
 #[test]
+fn reads_from_the_disk_and_checkpoints_are_counted() {
+    let data = data_folder();
+    let options = [&ADMIN[..], &["--checkpoint-interval-ms", "10"]].concat();
+    let mut gateway = Gateway::start(data.path(), &options);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let written = batch(&[b"one", b"two"], None);
+    client.produce("t", 0, written.clone()).expect("an answer");
+    let admin = Gateway::admin(data.path());
+    scrape_until(admin, |s| s.sum("tidegate_checkpoints_total") > 0.0);
+    assert_eq!(gateway.stop(), Some(0));
+
+    std::fs::remove_file(data.path().join("gateway.log")).expect("the first run's log");
+    let gateway = Gateway::start(data.path(), &options);
+    let admin = Gateway::admin(data.path());
+    assert_eq!(gateway.connect().drain("t", 0).len(), 2);
+    let seen = scrape(admin);
+    let of = |name: &str, labels: &[(&str, &str)]| seen.get(name, labels).unwrap_or(-1.0);
+    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "cold")]), 1.0);
+    let topic = [("topic", "t")];
+    let bytes = written.len() as f64;
+    assert_eq!(of("tidegate_topic_fetched_bytes_total", &topic), bytes);
+    assert_eq!(of("tidegate_fetched_bytes_total", &[]), bytes);
+    assert_eq!(of("tidegate_topic_produced_bytes_total", &topic), 0.0);
+    assert!(of("tidegate_topic_size_bytes", &topic) > bytes);
+    assert_eq!(of("tidegate_checkpoint_failures_total", &[]), 0.0);
+}
+
+#[test]
 fn connections_are_counted_from_their_beginning_to_their_end() {
     let data = data_folder();
     let options = [&ADMIN[..], &["--max-connections", "2"]].concat();

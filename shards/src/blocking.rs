@@ -219,7 +219,10 @@ impl Pool {
             Ok(thread) => queue.threads.push(thread),
             // Those that run already will come to the job.
             Err(error) if !queue.threads.is_empty() => {
-                tracing::warn!("no further thread for blocking work: {error}");
+                log_limited!(
+                    warn,
+                    "no further thread for blocking work; raise the limit of threads (TasksMax, ulimit -u): {error}"
+                );
             }
             Err(error) => {
                 let jobs = std::mem::take(&mut queue.jobs);

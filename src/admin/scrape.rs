@@ -223,6 +223,7 @@ impl Scrape<'_> {
         self.total(&PRODUCED_BYTES, |shard| &shard.produced.bytes);
         self.total(&FETCHED_BYTES, |shard| &shard.fetched_bytes);
         self.total(&FETCH_WAITS, |shard| &shard.fetch_waits);
+        self.surveyed(&FETCH_SESSIONS, |s| s.fetch_sessions);
         let (tail, cold) = (
             self.sum(|shard| &shard.fetch_tail),
             self.sum(|shard| &shard.fetch_cold),

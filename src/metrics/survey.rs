@@ -21,6 +21,7 @@ pub struct Survey {
     pub request_large_bytes: usize,
     pub request_small_bytes: usize,
     pub answer_bytes: usize,
+    pub fetch_sessions: usize,
 }
 
 /// The state of the partitions that a shard owns.
@@ -64,6 +65,7 @@ pub async fn answer(gateway: Rc<Gateway>, reply: SurveyReply) {
         request_large_bytes: memory.large.used(),
         request_small_bytes: memory.small.used(),
         answer_bytes: gateway.answer_memory().used(),
+        fetch_sessions: gateway.fetch_sessions().borrow().count(),
     };
     // Who asked may have lost patience.
     let _ = reply.send(survey);

@@ -102,6 +102,8 @@ metrics! {
         FETCHED_BYTES = Counter "tidegate_fetched_bytes_total";
         /// Fetches that had to wait for records.
         FETCH_WAITS = Counter "tidegate_fetch_waits_total";
+        /// Open fetch sessions.
+        FETCH_SESSIONS = Gauge "tidegate_fetch_sessions" by "shard";
         /// Reads of a partition for a Fetch: from memory (tail), or from its segment files (cold).
         FETCH_READS = Counter "tidegate_fetch_reads_total" by "source";
     }

@@ -979,7 +979,9 @@ impl Inner {
         if !missing {
             let bytes = fetched.bytes() as u64;
             self.metrics.fetched_bytes.add(bytes);
-            slot.map(|slot| slot.traffic.fetched_bytes += bytes);
+            if let Some(slot) = slot {
+                slot.traffic.fetched_bytes += bytes;
+            }
             return fetched;
         }
         let error = match slot {

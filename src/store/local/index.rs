@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use shards::log_limited;
+
 use super::file::{self, be_u32, be_u64, read_full_at};
 use super::segment::{self, Scanner};
 
@@ -271,7 +273,7 @@ impl IndexReader {
 
 /// Writes a sealed segment's index anew from its batches.
 fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
-    tracing::warn!(dir = %dir.display(), base_offset, "a segment's index was missing or damaged; rebuilding it from the log");
+    log_limited!(warn, dir = %dir.display(), base_offset, "a segment's index was missing or damaged; rebuilding it from the log: check the disk if nobody removed it");
     let log = file::open(&segment::log_path(dir, base_offset))?;
     let mut scanner = Scanner::new(&log, segment::HEADER_LEN as u64);
     let mut index = ActiveIndex::new();

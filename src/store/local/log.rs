@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustc_hash::FxBuildHasher;
+use shards::log_limited;
 
 use super::CheckpointError;
 use super::file::{self, read_at, write_all_vectored_at};
@@ -909,7 +910,7 @@ impl Removal {
 
     fn warn(&self, done: io::Result<()>) {
         if let Err(error) = done {
-            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove old segments; the next start will try again");
+            log_limited!(warn, dir = %self.dir.display(), %error, "cannot remove old segments; the next start will try again");
         }
     }
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use shards::log_limited;
 
 pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
 use self::journal::{Journal, Slot};
@@ -323,7 +324,7 @@ impl LocalStore {
         move || {
             for path in surplus {
                 if let Err(error) = file::remove(&path) {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove a journal file that is done with");
+                    log_limited!(warn, path = %path.display(), %error, "cannot remove a journal file that is done with; the next start will try again");
                 }
             }
         }
