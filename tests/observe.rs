@@ -34,10 +34,22 @@ fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
+/// A scrape for which every shard told its state: on a busy machine one may be late.
 fn scrape(admin: SocketAddr) -> Scrape {
-    let (status, text) = get(admin, "/metrics");
-    assert_eq!(status, 200);
-    Scrape::parse(&text)
+    let began = Instant::now();
+    loop {
+        let (status, text) = get(admin, "/metrics");
+        assert_eq!(status, 200);
+        let scrape = Scrape::parse(&text);
+        let (shards, told) = (
+            scrape.count("tidegate_shard_answers"),
+            scrape.sum("tidegate_shard_answers"),
+        );
+        if shards > 0 && told == shards as f64 {
+            return scrape;
+        }
+        assert!(began.elapsed() < PATIENCE, "{told} of {shards} shards");
+    }
 }
 
 /// Scrapes until `holds`: some things are counted after their client has its answer.

@@ -98,6 +98,14 @@ impl Scrape {
             .copied()
     }
 
+    /// How many series a name has.
+    pub fn count(&self, name: &str) -> usize {
+        self.series
+            .keys()
+            .filter(|(series, _)| series == name)
+            .count()
+    }
+
     /// All series of a name, summed.
     pub fn sum(&self, name: &str) -> f64 {
         let of_name = self.series.iter().filter(|((series, _), _)| series == name);
