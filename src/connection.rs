@@ -429,8 +429,11 @@ impl Outgoing {
 
     /// The request's own memory is free once it is answered, even if its client does not take the answer.
     fn add(&mut self, frame: Vec<Bytes>, request: InFlight, metrics: &ShardMetrics) {
-        let took = self.began.saturating_duration_since(request.arrived);
-        metrics.apis[request.api].latency.note_time(took);
+        // What is not to be answered (acks=0) ends without a frame.
+        if !frame.is_empty() {
+            let took = self.began.saturating_duration_since(request.arrived);
+            metrics.apis[request.api].latency.note_time(took);
+        }
         drop(request.share);
         self.bytes += frame.iter().map(Bytes::len).sum::<usize>();
         self.pieces.extend(frame);
