@@ -250,10 +250,12 @@ impl IndexReader {
         Ok(found)
     }
 
-    /// Where to begin reading for the batch that holds an offset: at it or before it.
-    pub fn position_of_offset(&self, relative_offset: u32) -> io::Result<u64> {
+    /// Where to begin reading for the batch that holds an offset, at it or before it: the offset of
+    /// the batch there, and its position.
+    pub fn place_of_offset(&self, relative_offset: u32) -> io::Result<(u32, u64)> {
         let entry = self.last_where(|e| e.relative_offset <= relative_offset)?;
-        Ok(entry.map_or(segment::HEADER_LEN as u64, |e| u64::from(e.position)))
+        let place = |e: IndexEntry| (e.relative_offset, u64::from(e.position));
+        Ok(entry.map_or((0, segment::HEADER_LEN as u64), place))
     }
 
     /// Where to begin reading for the first batch with a record at or after `timestamp`.

@@ -17,7 +17,7 @@ use shards::log_limited;
 use super::CheckpointError;
 use super::file::{self, read_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
-use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
+use super::segment::{self, Damage, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
 use crate::store::{PartitionId, StoredBatch, crc_matches};
 
@@ -542,6 +542,7 @@ impl Log {
         let active = at + 1 == self.segments.len();
         let path = segment::index_path(&self.dir, segment.base_offset);
         Source {
+            id: self.id,
             dir: self.dir.clone(),
             base_offset: segment.base_offset,
             end: segment.committed,
@@ -663,6 +664,7 @@ type OpenIndex = Box<dyn FnOnce() -> io::Result<IndexReader> + Send>;
 
 /// One segment to read from.
 struct Source {
+    id: PartitionId,
     dir: PathBuf,
     base_offset: i64,
     end: u64,
@@ -685,6 +687,19 @@ impl Source {
     }
 }
 
+impl Source {
+    fn damaged(&self, damage: Damage, offset: i64, position: u64) -> io::Error {
+        let damaged = DamagedBatch {
+            id: self.id,
+            segment: self.base_offset,
+            position,
+            offset,
+            damage,
+        };
+        io::Error::new(io::ErrorKind::InvalidData, damaged)
+    }
+}
+
 /// A read of whole batches.
 pub struct ReadPlan {
     source: Source,
@@ -693,26 +708,35 @@ pub struct ReadPlan {
 }
 
 impl ReadPlan {
-    /// Whole batches with their CRCs checked, one after the other. Blocking.
+    /// Whole batches with their CRCs checked and their offsets one after the other. Blocking.
     ///
-    /// A damaged batch ends the answer before it; when it is the first one, the read fails.
+    /// A damaged batch ends the answer before it; when it is the first one, the read fails. What lies
+    /// behind it can be read.
     pub fn run(mut self) -> io::Result<Bytes> {
         let (file, index) = self.source.open()?;
         let relative = (self.offset - self.source.base_offset).clamp(0, i64::from(u32::MAX)) as u32;
-        let mut position = index.position_of_offset(relative)?;
+        let (relative, mut position) = index.place_of_offset(relative)?;
+        let mut next_offset = self.source.base_offset + i64::from(relative);
         let mut want = self.max_bytes + READ_SLACK;
         while position < self.source.end {
             let chunk = read_chunk(&file, position, want, self.source.end)?;
-            let skipped = skip_before(&chunk, self.offset);
-            match whole_batches(&chunk[skipped..], self.max_bytes)? {
+            let skipped = skip_before(&chunk, self.offset, &mut next_offset);
+            position += skipped as u64;
+            match whole_batches(&chunk[skipped..], self.max_bytes, next_offset) {
                 Walk::Batches(bytes) => {
                     return Ok(chunk.slice(skipped..skipped + bytes));
                 }
+                Walk::Short(bytes) if position + bytes as u64 > self.source.end => {
+                    return Err(self.source.damaged(Damage::Torn, next_offset, position));
+                }
                 Walk::Short(bytes) => want = bytes.max(want),
+                Walk::Damaged(damage) => {
+                    return Err(self.source.damaged(damage, next_offset, position));
+                }
             }
-            position += skipped as u64;
         }
-        Ok(Bytes::new())
+        let gap = Damage::Missing;
+        Err(self.source.damaged(gap, self.offset, position))
     }
 }
 
@@ -722,14 +746,18 @@ fn read_chunk(file: &File, position: u64, want: usize, end: u64) -> io::Result<B
     file::read_exactly_at(file, position, want).map(Bytes::from)
 }
 
-/// How many bytes of whole batches come before the one that holds `offset`.
-fn skip_before(chunk: &[u8], offset: i64) -> usize {
+/// How many bytes of whole batches come before the one that holds `offset`. The first one of the chunk
+/// begins at `next_offset`, which becomes that of the one behind them. Neither are their CRCs checked
+/// nor is what they hold given to anybody.
+fn skip_before(chunk: &[u8], offset: i64, next_offset: &mut i64) -> usize {
     let mut bytes = 0;
     while let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
         let next = bytes + header.size_in_bytes();
-        if header.last_offset() >= offset || next > chunk.len() {
+        let expected = header.base_offset() == *next_offset;
+        if !expected || header.last_offset() >= offset || next > chunk.len() {
             break;
         }
+        *next_offset = header.last_offset() + 1;
         bytes = next;
     }
     bytes
@@ -740,46 +768,56 @@ enum Walk {
     Batches(usize),
     /// The first batch needs this many bytes.
     Short(usize),
+    /// The first batch is not good.
+    Damaged(Damage),
 }
 
-fn whole_batches(chunk: &[u8], max_bytes: usize) -> io::Result<Walk> {
+fn whole_batches(chunk: &[u8], max_bytes: usize, mut next_offset: i64) -> Walk {
     let mut bytes = 0;
     loop {
-        let rest = &chunk[bytes..];
-        if rest.len() < batch::HEADER_LEN {
-            return Ok(if bytes > 0 {
-                Walk::Batches(bytes)
-            } else {
-                Walk::Short(batch::HEADER_LEN)
-            });
-        }
-        let header = BatchHeader::parse(rest);
-        let size = header.as_ref().map(BatchHeader::size_in_bytes);
-        let good = match size {
-            Ok(size) if bytes > 0 && bytes + size > max_bytes => return Ok(Walk::Batches(bytes)),
-            Ok(size) if size > rest.len() => {
-                return Ok(if bytes > 0 {
-                    Walk::Batches(bytes)
-                } else {
-                    Walk::Short(size)
-                });
+        match whole_batch(&chunk[bytes..], next_offset) {
+            Walk::Batches(size) if bytes == 0 || bytes + size <= max_bytes => {
+                // Good, so its header can be read.
+                if let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
+                    next_offset = header.last_offset() + 1;
+                }
+                bytes += size;
             }
-            Ok(size) => header
-                .is_ok_and(|h| crc_matches(&h, &rest[..size]))
-                .then_some(size),
-            Err(_) => None,
-        };
-        match good {
-            Some(size) => bytes += size,
-            None if bytes > 0 => return Ok(Walk::Batches(bytes)),
-            None => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a stored batch is damaged",
-                ));
-            }
+            _ if bytes > 0 => return Walk::Batches(bytes),
+            first => return first,
         }
     }
+}
+
+/// The batch that `bytes` begin with, which is to begin at `offset`.
+fn whole_batch(bytes: &[u8], offset: i64) -> Walk {
+    if bytes.len() < batch::HEADER_LEN {
+        return Walk::Short(batch::HEADER_LEN);
+    }
+    // Its offset lies outside of its CRC.
+    let header = BatchHeader::parse(bytes).ok();
+    let Some(header) = header.filter(|header| header.base_offset() == offset) else {
+        return Walk::Damaged(Damage::Header);
+    };
+    match header.size_in_bytes() {
+        size if size > segment::BATCH_BYTES_MAX => Walk::Damaged(Damage::Header),
+        size if size > bytes.len() => Walk::Short(size),
+        size if crc_matches(&header, &bytes[..size]) => Walk::Batches(size),
+        _ => Walk::Damaged(Damage::Crc),
+    }
+}
+
+/// A batch that is not as it was written.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "partition {id}, segment {segment}, byte {position}, offset {offset}: {damage}; what comes before and behind can be read"
+)]
+struct DamagedBatch {
+    id: PartitionId,
+    segment: i64,
+    position: u64,
+    offset: i64,
+    damage: Damage,
 }
 
 /// What is looked for by time.
@@ -823,13 +861,16 @@ impl SeekPlan {
                 continue;
             }
             let mut scanner = Scanner::new(&file, index.position_of_timestamp(timestamp)?);
+            let mut next_offset = source.base_offset;
             while scanner.position() < source.end {
+                let position = scanner.position();
                 match scanner.next_batch()? {
                     None => break,
                     Some(Err(damage)) => {
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, damage));
+                        return Err(source.damaged(damage, next_offset, position));
                     }
                     Some(Ok(batch)) => {
+                        next_offset = batch.header.last_offset() + 1;
                         let matches = batch.header.max_timestamp() >= timestamp
                             && batch.header.last_offset() >= self.from;
                         if matches && let Some(found) = accept(Bytes::copy_from_slice(batch.bytes))?

@@ -33,6 +33,8 @@ use super::{PartitionId, Replay};
 use crate::wire::Uuid;
 
 mod checkpoint;
+#[cfg(test)]
+mod damage;
 pub(crate) mod fault;
 pub(crate) mod file;
 mod index;

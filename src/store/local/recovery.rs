@@ -18,7 +18,7 @@ use super::file::{self, open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
 use super::log::{Age, Log, LogPoint, Rolling, sealed_size};
-use super::segment::{self, HEADER_LEN, Scanner, SegmentHeader};
+use super::segment::{self, HEADER_LEN, Scanner, SegmentError, SegmentHeader};
 use crate::record::batch::BatchHeader;
 use crate::store::{PartitionId, Replay};
 
@@ -338,7 +338,11 @@ impl<R: Replay> Rebuild<R> {
         journal: &mut std::iter::Peekable<impl Iterator<Item = Found>>,
     ) -> io::Result<bool> {
         if self.point.position == 0 {
-            let header = SegmentHeader::read(file);
+            let header = match SegmentHeader::read(file) {
+                // What cannot be read now is not damaged for that.
+                Err(SegmentError::Io(error)) => return Err(error),
+                header => header,
+            };
             let ours =
                 header.is_ok_and(|h| h.id == self.id && h.base_offset == self.point.segment_base);
             if !ours {

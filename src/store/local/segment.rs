@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 /// Bytes read in one call while scanning.
 const SCAN_CHUNK: usize = 1 << 20;
 /// A batch that claims more is damage: no produce request may carry that much.
-const BATCH_BYTES_MAX: usize = 1 << 30;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Extension of files that are no part of the log any more and are removed after a while, as readers
 /// may still be on their way to them.
 const RETIRED: &str = "deleted";
@@ -163,6 +163,8 @@ pub enum Damage {
     Header,
     #[error("the batch's CRC does not match its bytes")]
     Crc,
+    #[error("no batch of the segment has this offset")]
+    Missing,
 }
 
 /// Reads a segment's batches in order, with their CRCs checked.
