@@ -315,7 +315,6 @@ fn no_feature_is_offered() {
     let request = api_versions::Request {
         client_software_name: "test".into(),
         client_software_version: "1".into(),
-        ..Default::default()
     };
     let response = ask!(client, api_versions, request);
     assert!(response.supported_features.is_empty() && response.finalized_features.is_empty());

@@ -97,16 +97,9 @@ pub struct Bounds {
     pub last_stable_offset: i64,
 }
 
-impl Bounds {
-    /// Whether a fetch may begin at `offset`: at a record, or at the end.
-    pub fn has(&self, offset: i64) -> bool {
-        (self.log_start_offset..=self.high_watermark).contains(&offset)
-    }
-}
-
 /// What a read at some offset finds.
 pub enum Read {
-    /// Nothing to be had yet: the offset is the high watermark.
+    /// Nothing to be had yet: the offset is the high watermark, or that of a record to be committed.
     AtEnd,
     /// From memory.
     Batches(Vec<Bytes>),
@@ -376,11 +369,17 @@ impl Partition {
         }
     }
 
+    /// Whether a fetch may begin at `offset`: at a record, or at the end. Records that are not committed
+    /// count: a producer with acks=1 knows their offsets.
+    pub fn may_begin_at(&self, offset: i64) -> bool {
+        (self.log_start_offset..=self.next_offset).contains(&offset)
+    }
+
     /// Whole batches from the one that holds `offset` on: at least one, then as many as fit.
     pub fn read(&self, offset: i64, max_bytes: usize) -> Read {
-        if offset < self.log_start_offset || offset > self.high_watermark {
+        if !self.may_begin_at(offset) {
             Read::OutOfRange
-        } else if offset == self.high_watermark {
+        } else if offset >= self.high_watermark {
             Read::AtEnd
         } else if self.tail.holds(offset) {
             Read::Batches(self.tail.read(offset, self.high_watermark, max_bytes))
@@ -473,7 +472,9 @@ mod tests {
         let mut partition = partition(folder.path());
         let first = partition.append(&batch(None, 3), NOW).unwrap();
         assert!(matches!(partition.read(0, 1000), Read::AtEnd));
-        assert!(matches!(partition.read(1, 1000), Read::OutOfRange));
+        // A producer with acks=1 knows of them.
+        assert!(matches!(partition.read(3, 1000), Read::AtEnd));
+        assert!(matches!(partition.read(4, 1000), Read::OutOfRange));
         let plan = partition.plan_append(NOW);
         let second = partition.append(&batch(None, 2), NOW).unwrap();
         partition.committed(&plan, file());

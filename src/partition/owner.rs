@@ -893,7 +893,7 @@ impl Inner {
             if !matches!(check_fetch(&slot.partition, part), Ok(None)) {
                 return true;
             }
-            if !slot.partition.bounds().has(part.offset) {
+            if !slot.partition.may_begin_at(part.offset) {
                 return true;
             }
             bytes += slot
@@ -934,7 +934,7 @@ impl Inner {
             Err(error) => return failed(error),
         }
         let max_bytes = part.max_bytes.min(left);
-        if max_bytes == 0 && !first && partition.bounds().has(part.offset) {
+        if max_bytes == 0 && !first && partition.may_begin_at(part.offset) {
             return answer;
         }
         match partition.read(part.offset, max_bytes) {

@@ -194,7 +194,12 @@ impl Gzip {
 fn holds_member(bytes: &[u8]) -> bool {
     const AT_A_TIME: usize = 256;
     let starts = bytes.len().saturating_sub(MEMBER.len() - 1);
-    let from = |at: usize| bytes.get(at..at + starts).unwrap_or_default().chunks(AT_A_TIME);
+    let from = |at: usize| {
+        bytes
+            .get(at..at + starts)
+            .unwrap_or_default()
+            .chunks(AT_A_TIME)
+    };
     let mut all = from(0).zip(from(1)).zip(from(2));
     all.any(|((first, second), third)| {
         let triples = first.iter().zip(second).zip(third);
