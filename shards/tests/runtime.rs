@@ -9,7 +9,7 @@ use std::future::pending;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -72,17 +72,26 @@ fn a_panic_of_an_init_is_an_error() {
 #[test]
 fn a_failure_after_the_start_stops_the_others_and_is_told() {
     let _watch = Watch::start("late failure");
-    let runtime = shards::start(options(), |shard: Shard<Counting>| async move {
-        shard.ready();
-        if shard.index() == 1 {
-            shards::sleep(Duration::from_millis(20)).await;
-            return Err("the disk is gone");
+    let started = Arc::new(AtomicBool::new(false));
+    let seen = started.clone();
+    let runtime = shards::start(options(), move |shard: Shard<Counting>| {
+        let started = seen.clone();
+        async move {
+            shard.ready();
+            if shard.index() == 1 {
+                while !started.load(Ordering::Acquire) {
+                    shards::sleep(Duration::from_millis(1)).await;
+                }
+                return Err("the disk is gone");
+            }
+            shard.stopping().await;
+            assert!(shard.is_stopping());
+            Ok(())
         }
-        shard.stopping().await;
-        assert!(shard.is_stopping());
-        Ok(())
     });
-    match runtime.unwrap().wait() {
+    let runtime = runtime.unwrap();
+    started.store(true, Ordering::Release);
+    match runtime.wait() {
         Err(RuntimeError::Shard(error)) => assert_eq!(error.message, "the disk is gone"),
         other => panic!("{other:?}"),
     }
