@@ -48,16 +48,18 @@ macro_rules! message {
 
     // Messages that are no API's, but have versions of their own.
     (
-        versions $versions:expr, flexible none;
+        versions $versions:expr, flexible $(none)? $($flexible:literal ..)?;
         $($(#[$meta:meta])* message $name:ident { $($fields:tt)* })+
         $(struct $part:ident { $($part_fields:tt)* })*
     ) => {
         /// The versions that can be read and written.
         pub const VERSIONS: std::ops::RangeInclusive<i16> = $versions;
+        /// The first flexible version (KIP-482); `i16::MAX` when there is none.
+        pub const FLEXIBLE: i16 = message!(@flexible $($flexible)?);
 
         $(
             message!(@struct $(#[$meta])* $name { $($fields)* });
-            message!(@message $name, VERSIONS, i16::MAX);
+            message!(@message $name, VERSIONS, FLEXIBLE);
         )+
         $(message!(@struct $part { $($part_fields)* });)*
     };

@@ -34,6 +34,7 @@ mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod frame;
+pub mod group_records;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;

@@ -14,6 +14,7 @@ use proptest::sample::Index;
 
 mod codec;
 mod consumer_protocol;
+mod group_records;
 mod known_bytes;
 pub(super) mod sample;
 
