@@ -18,6 +18,9 @@ use crate::config::{Config, HostPort};
 use crate::fetch_session::{self, Limits, Sessions};
 use crate::metrics::ShardMetrics;
 use crate::metrics::survey::{self, SurveyReply};
+use crate::group::OFFSETS_TOPIC;
+use crate::group::coordinator::Coordinator;
+use crate::group::messages::{GroupReply, GroupRequest, partition_of};
 use crate::partition::messages::{
     Deletion, EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery,
     PartitionError, Produce, Produced,
@@ -48,6 +51,8 @@ pub enum Request {
     EpochEnds(Vec<EpochQuery>),
     Sizes(Vec<PartitionId>),
     ActiveProducers(Vec<PartitionId>),
+    /// To the coordinator of the group.
+    Group(Box<GroupRequest>),
     /// From shard 0: the new snapshot.
     TakeCatalog(Arc<Catalog>),
     /// To shard 0.
@@ -68,6 +73,7 @@ pub enum Reply {
     EpochEnds(Vec<Result<EpochEnd, PartitionError>>),
     Sizes(Vec<u64>),
     ActiveProducers(Vec<Vec<ActiveProducer>>),
+    Group(Box<GroupReply>),
     Changed(Changed),
 }
 
@@ -111,6 +117,7 @@ pub struct Gateway {
     metrics: Arc<ShardMetrics>,
     catalog: RefCell<Arc<Catalog>>,
     partitions: Rc<Partitions>,
+    coordinator: Rc<Coordinator>,
     /// On shard 0.
     keeper: Option<Rc<CatalogKeeper>>,
     producer_ids: RefCell<Range<i64>>,
@@ -172,8 +179,10 @@ impl Service for Gateway {
                     self.partitions.active_producers(&ids),
                 ));
             }
+            Request::Group(request) => self.coordinator.handle(*request, reply),
             Request::TakeCatalog(catalog) => {
                 *self.catalog.borrow_mut() = catalog.clone();
+                self.coordinator.take_catalog(catalog.clone());
                 let partitions = self.partitions.clone();
                 self.shard.spawn(async move {
                     partitions.take_catalog(catalog).await;
@@ -198,6 +207,7 @@ impl Gateway {
         metrics: Arc<ShardMetrics>,
         catalog: Arc<Catalog>,
         partitions: Rc<Partitions>,
+        coordinator: Rc<Coordinator>,
         keeper: Option<Rc<CatalogKeeper>>,
     ) -> Rc<Self> {
         let config = &facts.config;
@@ -218,6 +228,7 @@ impl Gateway {
             metrics,
             catalog: RefCell::new(catalog),
             partitions,
+            coordinator,
             keeper,
             producer_ids: RefCell::new(0..0),
             scratch: RefCell::default(),
@@ -243,6 +254,18 @@ impl Gateway {
 
     pub fn partitions(&self) -> &Rc<Partitions> {
         &self.partitions
+    }
+
+    pub fn coordinator(&self) -> &Rc<Coordinator> {
+        &self.coordinator
+    }
+
+    /// The partition of `__consumer_offsets` that keeps a group; its owner coordinates the group. `None`
+    /// while nobody ever asked for a coordinator.
+    pub fn group_partition(&self, group: &str) -> Option<PartitionId> {
+        let catalog = self.catalog.borrow();
+        let topic = catalog.by_name(OFFSETS_TOPIC)?;
+        topic.partition(partition_of(group, topic.partitions))
     }
 
     pub fn scratch(&self) -> &RefCell<Scratch> {

@@ -17,6 +17,7 @@ pub mod connections;
 pub mod dump;
 pub mod fetch_session;
 pub mod gateway;
+pub mod group;
 pub mod logging;
 pub mod metrics;
 pub mod partition;

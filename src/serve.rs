@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, CatalogLog, Topic};
 use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, shard_port};
 use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
+use crate::group::coordinator::{self, Coordinator};
 use crate::partition::State;
 use crate::partition::owner::{Limits, Partitions};
 use crate::store::local::{DataDir, LocalStore, OpenError, Options, Recovered, Report};
@@ -254,6 +255,7 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     let gateway = make_gateway(&shard, &shared, brokers)?;
     shard.serve(gateway.clone());
     shared.remote.get_or_init(|| shard.remote());
+    gateway.coordinator().start();
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
     connections.sweep();
     for listener in listeners {
@@ -352,6 +354,8 @@ fn make_gateway(
     if let Some(keeper) = &keeper {
         keeper.start();
     }
+    let options = coordinator::Options::from(config);
+    let coordinator = Coordinator::new(shard.clone(), options, shared.catalog.clone());
     let facts = Facts {
         config: config.clone(),
         cluster_id: shared.cluster_id.clone(),
@@ -363,6 +367,7 @@ fn make_gateway(
         metrics.clone(),
         shared.catalog.clone(),
         partitions,
+        coordinator,
         keeper,
     ))
 }
@@ -372,6 +377,7 @@ fn make_gateway(
 async fn stop(shared: &Shared, gateway: &Gateway, connections: &Connections) {
     let patience = shared.config.shutdown_timeout / 2;
     gateway.partitions().finish_fetches();
+    gateway.coordinator().stop();
     connections.drain(patience).await;
     shared.serving.fetch_sub(1, Ordering::AcqRel);
     while shared.serving.load(Ordering::Acquire) > 0 {

@@ -3,6 +3,7 @@
 use crate::catalog::alter::AlterError;
 use crate::catalog::keeper::ChangeError;
 use crate::fetch_session::SessionError;
+use crate::group::AppendError;
 use crate::partition::messages::PartitionError;
 use crate::partition::producers::SequenceError;
 use crate::record::ErrorKind;
@@ -43,6 +44,16 @@ impl From<SessionError> for ErrorCode {
             SessionError::Unknown => ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
             SessionError::WrongEpoch => ErrorCode::INVALID_FETCH_SESSION_EPOCH,
             SessionError::OtherTopicNaming => ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR,
+        }
+    }
+}
+
+impl From<AppendError> for ErrorCode {
+    fn from(error: AppendError) -> Self {
+        match error {
+            // Clients look for the coordinator and try again.
+            AppendError::NotStored => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            AppendError::TooLarge => ErrorCode::UNKNOWN_SERVER_ERROR,
         }
     }
 }

@@ -1,11 +1,18 @@
 //! FindCoordinator (10): which broker coordinates a group or a transaction. KIP-98 (transactions),
 //! KIP-699 (many keys at once).
 //!
-//! Nothing is coordinated yet: each key is answered with COORDINATOR_NOT_AVAILABLE, as by a Kafka
-//! broker whose internal topics are not there yet, and clients ask again.
+//! The first who asks for a group makes the topic that groups are kept in. Transactions are not
+//! coordinated yet: they are answered with COORDINATOR_NOT_AVAILABLE, as by a Kafka broker whose internal
+//! topics are not there yet, and clients ask again.
+
+use std::rc::Rc;
 
 use super::error::MALFORMED;
 use super::{Api, Call, Handled};
+use crate::catalog::keeper::{Change, ChangeError, Changed};
+use crate::catalog::{Topic, Values, topic_config::TopicConfig};
+use crate::gateway::Gateway;
+use crate::group::OFFSETS_TOPIC;
 use crate::wire::find_coordinator::{Coordinator, KEY, Request, Response};
 use crate::wire::{ErrorCode, StrBytes};
 
@@ -21,33 +28,111 @@ const KEYS_VERSION_MIN: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const NO_BROKER: i32 = -1;
+/// Kafka's: offsets.topic.segment.bytes.
+const SEGMENT_BYTES: &str = "104857600";
 
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
-    call.answer(&respond(call.version(), request))
+    let version = call.version();
+    match request.key_type {
+        GROUP => call.later(move |call| async move {
+            if !make_topic(&call.gateway).await {
+                return respond(version, request, |_| unavailable());
+            }
+            respond(version, request, |group| find(&call.gateway, group))
+        }),
+        TRANSACTION => call.answer(&respond(version, request, |_| unavailable())),
+        _ => call.answer(&respond(version, request, |_| Coordinator {
+            error_message: Some(MALFORMED.into()),
+            ..refused(ErrorCode::INVALID_REQUEST)
+        })),
+    }
 }
 
-fn respond(version: i16, request: Request) -> Response {
-    let error_code = match request.key_type {
-        GROUP | TRANSACTION => ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        _ => ErrorCode::INVALID_REQUEST,
+fn refused(error_code: ErrorCode) -> Coordinator {
+    Coordinator {
+        node_id: NO_BROKER,
+        port: NO_BROKER,
+        error_code,
+        error_message: Some(StrBytes::default()),
+        ..Coordinator::default()
+    }
+}
+
+fn unavailable() -> Coordinator {
+    refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+}
+
+/// False if the topic is not there and cannot be made now.
+async fn make_topic(gateway: &Rc<Gateway>) -> bool {
+    if gateway.catalog().by_name(OFFSETS_TOPIC).is_some() {
+        return true;
+    }
+    let Some(topic) = offsets_topic(gateway) else {
+        tracing::error!(
+            "cannot create {OFFSETS_TOPIC}: the system has no random numbers for its id"
+        );
+        return false;
     };
+    let changed = gateway.change_catalog(Change::CreateTopics(vec![topic]));
+    match changed.await {
+        Ok(Changed::Topics(created)) => created
+            .first()
+            // Somebody else may have been faster.
+            .is_some_and(|created| matches!(created, Ok(()) | Err(ChangeError::Exists))),
+        _ => false,
+    }
+}
+
+fn offsets_topic(gateway: &Gateway) -> Option<Topic> {
+    let defaults = gateway.catalog().broker().defaults();
+    let partitions = gateway.config().offsets_topic_num_partitions;
+    let mut topic = Topic::new(&OFFSETS_TOPIC.into(), partitions, defaults).ok()?;
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"),
+        ("segment.bytes", SEGMENT_BYTES),
+    ];
+    let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    topic.configs = Values::from(configs);
+    topic.config = TopicConfig::of(&topic.name, &topic.configs, defaults);
+    Some(topic)
+}
+
+fn find(gateway: &Gateway, group: &StrBytes) -> Coordinator {
+    let brokers = &gateway.facts().brokers;
+    let leader = gateway.group_partition(group).map(|id| gateway.leader(id));
+    match brokers.iter().find(|broker| Some(broker.id) == leader) {
+        Some(broker) => Coordinator {
+            node_id: broker.id,
+            host: broker.address.host.clone().into(),
+            port: broker.address.port.into(),
+            error_message: Some(StrBytes::default()),
+            ..Coordinator::default()
+        },
+        None => unavailable(),
+    }
+}
+
+fn respond(version: i16, request: Request, find: impl Fn(&StrBytes) -> Coordinator) -> Response {
     if version < KEYS_VERSION_MIN {
+        let found = find(&request.key);
+        let message = found.error_message.filter(|message| !message.is_empty());
         return Response {
-            error_code,
-            error_message: Some(message(error_code).unwrap_or(error_code.message()).into()),
-            node_id: NO_BROKER,
-            port: NO_BROKER,
+            error_code: found.error_code,
+            error_message: match found.error_code {
+                ErrorCode::NONE => Some("NONE".into()),
+                error => Some(message.unwrap_or(error.message().into())),
+            },
+            node_id: found.node_id,
+            host: found.host,
+            port: found.port,
             ..Response::default()
         };
     }
     let coordinator = |key: StrBytes| Coordinator {
-        key,
-        node_id: NO_BROKER,
-        port: NO_BROKER,
-        error_code,
-        error_message: Some(message(error_code).unwrap_or_default().into()),
-        ..Coordinator::default()
+        key: key.clone(),
+        ..find(&key)
     };
     let keys = request.coordinator_keys.into_iter();
     Response {
@@ -56,25 +141,21 @@ fn respond(version: i16, request: Request) -> Response {
     }
 }
 
-fn message(error_code: ErrorCode) -> Option<&'static str> {
-    (error_code == ErrorCode::INVALID_REQUEST).then_some(MALFORMED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request(key_type: i8) -> Request {
+    fn request() -> Request {
         Request {
             key: "a".into(),
-            key_type,
             coordinator_keys: vec!["a".into(), "".into()],
+            ..Request::default()
         }
     }
 
     #[test]
     fn every_key_has_an_answer_of_its_own() {
-        let response = respond(6, request(GROUP));
+        let response = respond(6, request(), |_| unavailable());
         let answers = response.coordinators.iter();
         let answers: Vec<_> = answers
             .map(|c| (&*c.key, c.node_id, &*c.host, c.port, c.error_code))
@@ -86,19 +167,9 @@ mod tests {
 
     #[test]
     fn before_version_4_there_is_one_answer() {
-        let response = respond(3, request(TRANSACTION));
+        let response = respond(3, request(), |_| unavailable());
         assert_eq!(response.error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         assert_eq!((response.node_id, response.port), (-1, -1));
         assert!(response.coordinators.is_empty());
-    }
-
-    #[test]
-    fn what_is_neither_group_nor_transaction_is_refused() {
-        for key_type in [-1, 2, 9] {
-            let response = respond(6, request(key_type));
-            let first = &response.coordinators[0];
-            assert_eq!(first.error_code, ErrorCode::INVALID_REQUEST);
-            assert_eq!(first.error_message.as_deref(), Some(MALFORMED));
-        }
     }
 }

@@ -28,12 +28,14 @@ mod create_acls;
 mod create_partitions;
 mod create_topics;
 mod delete_acls;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
@@ -43,18 +45,27 @@ mod elect_leaders;
 mod error;
 mod fetch;
 mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod limits;
 mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod operations;
 mod owners;
 mod produce;
 mod recode;
+mod sync_group;
 mod unregister_broker;
 mod update_features;
 
@@ -64,7 +75,15 @@ pub const REGISTRY: &[Api] = &[
     fetch::API,
     list_offsets::API,
     metadata::API,
+    offset_commit::API,
+    offset_fetch::API,
     find_coordinator::API,
+    join_group::API,
+    heartbeat::API,
+    leave_group::API,
+    sync_group::API,
+    describe_groups::API,
+    list_groups::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
@@ -79,10 +98,12 @@ pub const REGISTRY: &[Api] = &[
     alter_replica_log_dirs::API,
     describe_log_dirs::API,
     create_partitions::API,
+    delete_groups::API,
     elect_leaders::API,
     incremental_alter_configs::API,
     alter_partition_reassignments::API,
     list_partition_reassignments::API,
+    offset_delete::API,
     describe_client_quotas::API,
     describe_user_scram_credentials::API,
     describe_quorum::API,

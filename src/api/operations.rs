@@ -14,6 +14,8 @@ const IDEMPOTENT_WRITE: i32 = 1 << 12;
 /// All that can be done with a topic.
 pub(super) const TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
+/// All that can be done with a group.
+pub(super) const GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 /// All that can be done with the cluster.
 pub(super) const CLUSTER: i32 = CREATE
     | ALTER
@@ -31,6 +33,6 @@ mod tests {
 
     #[test]
     fn the_bits_are_those_that_kafka_sends() {
-        assert_eq!((TOPIC, CLUSTER), (3576, 8096));
+        assert_eq!((TOPIC, GROUP, CLUSTER), (3576, 3400, 8096));
     }
 }

@@ -157,6 +157,15 @@ impl Catalog {
         self.partition_count
     }
 
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
         self.topics()
             .flat_map(|t| (0..t.partitions).map(|index| PartitionId { topic: t.id, index }))

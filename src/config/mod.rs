@@ -126,6 +126,31 @@ options! {
         producer_id_expiration as "producer_id_expiration_ms": Duration = Is("86400000"), millis(1, I32_MAX), kafka "producer.id.expiration.ms";
     }
 
+    "Groups" {
+        /// Time that a group without members waits for more of them after the first.
+        group_initial_rebalance_delay as "group_initial_rebalance_delay_ms": Duration = Is("3000"), millis(0, HOUR_MS), kafka "group.initial.rebalance.delay.ms";
+        /// Shortest session of a member: the time after which it is taken for dead if it gives no sign of life.
+        group_min_session_timeout as "group_min_session_timeout_ms": Duration = Is("6000"), millis(1, I32_MAX), kafka "group.min.session.timeout.ms";
+        /// Longest session of a member.
+        group_max_session_timeout as "group_max_session_timeout_ms": Duration = Is("1800000"), millis(1, I32_MAX), kafka "group.max.session.timeout.ms";
+        /// Members of one group.
+        group_max_size: usize = Is("2147483647"), count(1, I32_MAX), kafka "group.max.size";
+        /// Whether an assignment that gives a partition to two consumers is sent back to the leader once.
+        group_cooperative: bool = Is("true"), Choice(&["true", "false"]);
+        /// Groups, per shard.
+        max_groups: usize = Is("100000"), count(1, 10_000_000);
+        /// Members of all groups, per shard.
+        max_group_members: usize = Is("100000"), count(1, 10_000_000);
+        /// Partitions of the topic that groups and offsets are kept in, when it is made.
+        offsets_topic_num_partitions: i32 = Is("50"), count(1, 10_000), kafka "offsets.topic.num.partitions";
+        /// Longest text that a consumer keeps beside an offset, in characters.
+        offset_metadata_max_bytes: usize = Is("4096"), count(0, 10_000), kafka "offset.metadata.max.bytes";
+        /// Minutes after which offsets go that nobody uses.
+        offsets_retention_minutes: i32 = Is("10080"), count(1, I32_MAX), kafka "offsets.retention.minutes";
+        /// Time between two looks for such offsets.
+        offsets_retention_check_interval as "offsets_retention_check_interval_ms": Duration = Is("600000"), millis(1, I32_MAX), kafka "offsets.retention.check.interval.ms";
+    }
+
     "Limits of clients" {
         /// Connections at a time.
         max_connections: usize = Is("10000"), count(1, 1_000_000), kafka "max.connections";

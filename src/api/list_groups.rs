@@ -1,0 +1,67 @@
+//! ListGroups (16): the groups that this broker coordinates. KIP-518 (states), KIP-848 (types).
+
+use std::rc::Rc;
+
+use super::groups::ask_shard;
+use super::{Api, Call, Handled};
+use crate::config::Routing;
+use crate::group::messages::{GroupReply, GroupRequest};
+use crate::wire::ErrorCode;
+use crate::wire::list_groups::{KEY, ListedGroup, Request, Response};
+
+pub(super) const API: Api = Api {
+    key: KEY,
+    name: "ListGroups",
+    versions: 0..=5,
+    handle,
+};
+
+/// The one type of groups that there is.
+const CLASSIC: &str = "classic";
+
+fn handle(mut call: Call) -> Handled {
+    let request: Request = call.decode()?;
+    call.later(|call| answer(call, request))
+}
+
+async fn answer(call: Rc<Call>, request: Request) -> Response {
+    match list(&call, request).await {
+        Ok(groups) => Response {
+            groups,
+            ..Response::default()
+        },
+        Err(error_code) => Response {
+            error_code,
+            ..Response::default()
+        },
+    }
+}
+
+async fn list(call: &Call, request: Request) -> Result<Vec<ListedGroup>, ErrorCode> {
+    let mut types = request.types_filter.iter();
+    if !request.types_filter.is_empty() && !types.any(|t| t.eq_ignore_ascii_case(CLASSIC)) {
+        return Ok(Vec::new());
+    }
+    let states = request.states_filter.iter();
+    let states: Vec<_> = states.map(|s| s.trim().to_lowercase()).collect();
+    let gateway = &call.gateway;
+    let shards = match gateway.config().routing {
+        Routing::Shared => 0..gateway.shard().count(),
+        // Clients ask each broker, which here is a shard.
+        Routing::PerCore => gateway.shard().index()..gateway.shard().index() + 1,
+    };
+    let ask = |shard| {
+        let states = states.clone();
+        ask_shard(gateway, Some(shard), GroupRequest::List { states })
+    };
+    // All are asked before the first is waited for.
+    let asked: Vec<_> = shards.map(ask).collect();
+    let mut groups = Vec::new();
+    for reply in asked {
+        match reply.await? {
+            GroupReply::List(listed) => groups.extend(listed?),
+            _ => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
+        }
+    }
+    Ok(groups)
+}

@@ -1,0 +1,145 @@
+//! Consumer groups: who is a member, what each is to read, how far each has come.
+//!
+//! [`Group`] is one group as a pure, synchronous state machine: requests and the time go in, [`Effect`]s
+//! come out (answers to who waited, records for `__consumer_offsets`). [`Groups`] are those of one shard, as
+//! pure; [`coordinator`] brings them requests and time and appends their records; [`load`] makes groups of records after a
+//! start. What must not live here: how consumers share partitions out. A group's leader decides that,
+//! and its words are opaque bytes.
+//!
+//! # States and events
+//!
+//! The rules are those of Apache Kafka's classic groups. `->` is the next state; "join", "sync",
+//! "heartbeat" and "leave" are the requests of that name of a member that is known, with the right
+//! generation.
+//!
+//! | event | Empty | PreparingRebalance | CompletingRebalance | Stable |
+//! | --- | --- | --- | --- | --- |
+//! | join without a member id (KIP-394) | gets an id; is expected until its session ends | the same | the same | the same |
+//! | join, new | waits -> PreparingRebalance (initial delay) | waits | waits -> PreparingRebalance | waits -> PreparingRebalance |
+//! | join, known | UNKNOWN_MEMBER_ID | waits | same protocols: answered with this generation; else as new | the leader, or other protocols: as new; else answered with this generation |
+//! | join, static instance without a member id (KIP-345) | as new | takes the old one's place, which is fenced | the same -> PreparingRebalance | the same; without a rebalance if the protocol stays |
+//! | all have joined, or the time to rebalance is over | | those missing are out, all who wait are answered -> CompletingRebalance; nobody left -> Empty | | |
+//! | sync of the leader | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS | stored, then all who wait are answered -> Stable | answered |
+//! | sync of another | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS | waits | answered |
+//! | heartbeat | UNKNOWN_MEMBER_ID | lives on, REBALANCE_IN_PROGRESS | lives on | lives on |
+//! | leave, or session over | an id given out lapses | is out; who is left may be complete | is out -> PreparingRebalance | is out -> PreparingRebalance |
+//! | no sync in time after a join | | | is out -> PreparingRebalance | is out -> PreparingRebalance |
+//! | commit of a member | UNKNOWN_MEMBER_ID | stored | REBALANCE_IN_PROGRESS | stored |
+//! | commit from outside | stored | UNKNOWN_MEMBER_ID | UNKNOWN_MEMBER_ID | UNKNOWN_MEMBER_ID |
+//! | delete | -> Dead | NON_EMPTY_GROUP | NON_EMPTY_GROUP | NON_EMPTY_GROUP |
+//!
+//! A Dead group is one whose deletion is on its way to the log. It answers COORDINATOR_NOT_AVAILABLE to
+//! all, so that nothing comes to be in it that the deletion does not know; it is gone when the records
+//! are durable, and Empty again if they cannot be stored.
+
+use std::collections::BTreeMap;
+
+use crate::wire::{StrBytes, join_group, sync_group};
+use offsets::{Committed, TopicPartition};
+use records::Record;
+
+pub use classic::{Group, State};
+pub use groups::Groups;
+pub use member::Caller;
+
+mod assignment;
+mod classic;
+pub mod coordinator;
+mod groups;
+pub mod load;
+mod member;
+pub mod messages;
+pub mod offsets;
+mod records;
+#[cfg(test)]
+mod simulation;
+
+/// The topic that groups and offsets are kept in.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Names a request that waits.
+pub type Ticket = u64;
+
+/// The time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// In milliseconds from some moment on: what sessions are measured with.
+    pub steady_ms: i64,
+    /// In milliseconds since the epoch: what records say.
+    pub wall_ms: i64,
+}
+
+/// What holds for all groups.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How long an empty group waits for more members after the first.
+    pub initial_rebalance_delay_ms: i64,
+    /// Members of one group.
+    pub group_max_size: usize,
+    /// Look for partitions that an assignment gives to two members.
+    pub check_assignments: bool,
+}
+
+/// What an event comes with: the time, the rules, and where its effects go.
+pub struct Step<'a> {
+    pub now: Now,
+    pub rules: &'a Rules,
+    pub out: &'a mut Vec<Effect>,
+}
+
+/// What a group wants done.
+#[derive(Debug)]
+pub enum Effect {
+    Joined(Ticket, join_group::Response),
+    Synced(Ticket, sync_group::Response),
+    Append(Append),
+}
+
+/// Records to be appended, in the order in which they were wanted. The group is to be told by
+/// [`Group::appended`] what became of them.
+#[derive(Debug)]
+pub struct Append {
+    pub records: Vec<Record>,
+    pub then: Then,
+}
+
+/// What follows when records are durable.
+#[derive(Debug)]
+pub enum Then {
+    Nothing,
+    /// The leader's assignment counts, if the group is still in this generation.
+    Assigned {
+        generation: i32,
+    },
+    /// A static member has a new id.
+    Replaced(Box<Replaced>),
+    Committed(Vec<(TopicPartition, Committed)>),
+    Forgotten(Vec<TopicPartition>),
+    /// The group and all of its offsets are gone.
+    Deleted,
+}
+
+/// A static member that came back under a new id, and how it was before.
+#[derive(Debug)]
+pub struct Replaced {
+    pub instance_id: StrBytes,
+    pub member_id: StrBytes,
+    pub old_member_id: StrBytes,
+    pub old_terms: member::Terms,
+    /// KIP-814: its JoinGroup's version knows that the assignment may be skipped.
+    pub skips_assignment: bool,
+    /// Whom its JoinGroup was told to lead before KIP-814.
+    pub old_leader: Option<StrBytes>,
+}
+
+/// Why records were not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("the disk did not take the records, or the coordinator stops")]
+    NotStored,
+    #[error("a record is larger than a record may be")]
+    TooLarge,
+}
+
+/// How many members support each protocol.
+type Support = BTreeMap<StrBytes, usize>;
