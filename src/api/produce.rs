@@ -14,6 +14,7 @@ use shards::{Call as ShardCall, turn};
 use super::{Answer, Api, Call, Handled, recode};
 use crate::budget::Share;
 use crate::catalog::Topic;
+use crate::catalog::name::is_internal;
 use crate::config::RecordValidation;
 use crate::gateway::{Gateway, Reply, Request as ShardRequest};
 use crate::partition::messages::{Durability, Produce};
@@ -41,6 +42,8 @@ pub const API: Api = Api {
 const VERSION_MIN: i16 = 3;
 /// KIP-110.
 const ZSTD_VERSION_MIN: i16 = 7;
+/// Who may append to brokers' own topics: Kafka's admin client, by its name.
+const ADMIN_CLIENT: &str = "__admin_client";
 /// Uncompressed bytes that are checked without giving the core back.
 const CHECKED_AT_ONCE_BYTES: usize = 1 << 20;
 
@@ -57,7 +60,7 @@ fn handle(mut call: Call) -> Handled {
         1 => Durability::Written,
         _ => Durability::Committed,
     };
-    let mut work = Work::admit(&call.gateway, call.version(), request);
+    let mut work = Work::admit(&call, request);
     if work.is_quick(&call.gateway) {
         work.check_at_once(call.gateway.scratch());
         return Ok(work.append(call, durability));
@@ -94,8 +97,10 @@ struct Admitted {
 
 impl Work {
     /// Finds each batch's partition and looks at what its header says.
-    fn admit(gateway: &Gateway, version: i16, request: Request) -> Self {
+    fn admit(call: &Call, request: Request) -> Self {
+        let (gateway, version) = (&call.gateway, call.version());
         let catalog = gateway.catalog();
+        let is_admin = call.header.client_id.as_deref() == Some(ADMIN_CLIENT);
         let valid_acks = (-1..=1).contains(&request.acks);
         let mut work = Work {
             response: Response::default(),
@@ -128,6 +133,9 @@ impl Work {
                         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
                     if !valid_acks {
                         return Err(ErrorCode::INVALID_REQUIRED_ACKS);
+                    }
+                    if is_internal(&topic.name) && !is_admin {
+                        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
                     }
                     Ok((topic, id))
                 });
