@@ -208,7 +208,7 @@ impl Group {
         self.state == State::Empty
             && self.size() == 0
             && self.generation == 0
-            && self.offsets.is_empty()
+            && self.offsets.is_untouched()
     }
 
     fn is_consumers(&self) -> bool {

@@ -46,6 +46,8 @@ pub struct Offsets {
     /// How many commits of each are on their way.
     under_way: BTreeMap<TopicPartition, u32>,
     count: usize,
+    /// Something was durable once.
+    was_used: bool,
 }
 
 impl Offsets {
@@ -72,9 +74,13 @@ impl Offsets {
         self.count
     }
 
-    /// Nothing is durable, and nothing is on its way.
     pub fn is_empty(&self) -> bool {
-        self.count == 0 && self.under_way.is_empty()
+        self.count == 0
+    }
+
+    /// Nobody ever committed anything, and nothing is on its way.
+    pub fn is_untouched(&self) -> bool {
+        !self.was_used && self.under_way.is_empty()
     }
 
     /// No commit is on its way.
@@ -103,6 +109,7 @@ impl Offsets {
         let partitions = self.durable.entry(of.topic).or_default();
         let before = partitions.insert(of.partition, committed);
         self.count += usize::from(before.is_none());
+        self.was_used = true;
     }
 
     pub fn remove(&mut self, of: &TopicPartition) {
