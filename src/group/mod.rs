@@ -53,6 +53,8 @@ pub mod offsets;
 mod records;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 /// The topic that groups and offsets are kept in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
