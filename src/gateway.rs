@@ -16,11 +16,11 @@ use crate::catalog::keeper::{CatalogKeeper, Change, Changed};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, HostPort};
 use crate::fetch_session::{self, Limits, Sessions};
-use crate::metrics::ShardMetrics;
-use crate::metrics::survey::{self, SurveyReply};
 use crate::group::OFFSETS_TOPIC;
 use crate::group::coordinator::Coordinator;
 use crate::group::messages::{GroupReply, GroupRequest, partition_of};
+use crate::metrics::ShardMetrics;
+use crate::metrics::survey::{self, SurveyReply};
 use crate::partition::messages::{
     Deletion, EpochEnd, EpochQuery, Fetch, FetchId, Fetched, FoundOffset, OffsetQuery,
     PartitionError, Produce, Produced,

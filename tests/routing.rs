@@ -177,3 +177,60 @@ fn brokers_of_one_process_share_their_configs() {
         }
     }
 }
+
+#[test]
+fn the_shard_that_keeps_a_group_is_its_coordinator_and_lists_it() {
+    let data = data_folder();
+    let shared = free_ports();
+    let gateway = Gateway::start_at(shared, data.path(), &OPTIONS);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let groups: Vec<String> = (0..10).map(|n| format!("g{n}")).collect();
+    let request = find_coordinator::Request {
+        coordinator_keys: groups.iter().map(|g| g.clone().into()).collect(),
+        ..Default::default()
+    };
+    let found: find_coordinator::Response = client
+        .call(find_coordinator::KEY, 4, &request)
+        .expect("an answer");
+    // Wherever a request arrives, the coordinator gets it.
+    for group in &groups {
+        let partition = offset_commit::OffsetCommitRequestPartition {
+            committed_offset: 1,
+            ..Default::default()
+        };
+        let request = offset_commit::Request {
+            group_id: group.clone().into(),
+            topics: vec![offset_commit::OffsetCommitRequestTopic {
+                name: "t".into(),
+                partitions: vec![partition],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let response: offset_commit::Response = client
+            .call(offset_commit::KEY, 8, &request)
+            .expect("an answer");
+        let result = &response.topics[0].partitions[0];
+        assert_eq!(result.error_code, ErrorCode::NONE);
+    }
+    let mut coordinated = 0;
+    for broker in [1, 2] {
+        let address = SocketAddr::new(shared.ip(), shared.port() + broker as u16);
+        let mut client = Client::connect(address).expect("it takes connections");
+        let listed: list_groups::Response = client
+            .call(list_groups::KEY, 4, &list_groups::Request::default())
+            .expect("an answer");
+        let mut listed: Vec<_> = listed
+            .groups
+            .iter()
+            .map(|g| g.group_id.to_string())
+            .collect();
+        listed.sort_unstable();
+        let its = found.coordinators.iter().filter(|c| c.node_id == broker);
+        let its: Vec<_> = its.map(|c| c.key.to_string()).collect();
+        assert_eq!(listed, its);
+        coordinated += its.len();
+    }
+    assert_eq!(coordinated, groups.len());
+}

@@ -498,9 +498,11 @@ impl Coordinator {
             offset,
             max_bytes: LOAD_BYTES,
             leader_epoch: -1,
+            last_fetched_epoch: -1,
+            from_follower: false,
         };
         let fetch = Fetch {
-            parts: vec![part],
+            parts: vec![part].into(),
             max_bytes: LOAD_BYTES,
             min_bytes: 0,
             wait: None,
