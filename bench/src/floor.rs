@@ -1,0 +1,113 @@
+//! The floor: a bare loop on blocking threads, one for each connection, that does only what a broker
+//! cannot leave out. It reads the frame, checks each batch's CRC, walks its records, writes the batch
+//! to a file, and answers. No shards, no offsets, no index, no limits: what it reaches, nobody passes
+//! who does the same work one request at a time.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tidegate::record::batch::TimestampType;
+use tidegate::record::validate::Mode;
+use tidegate::record::{Batch, Rules, Scratch, validate};
+use tidegate::wire::frame::{RequestHeader, encode_response};
+use tidegate::wire::produce::{self, PartitionProduceResponse, TopicProduceResponse};
+use tidegate::wire::{ErrorCode, Message, Reader, Records};
+
+const RULES: Rules = Rules {
+    mode: Mode::Full,
+    timestamp_type: TimestampType::CreateTime,
+    timestamp_before_max_ms: i64::MAX,
+    timestamp_after_max_ms: i64::MAX,
+    compacted: false,
+    max_batch_bytes: 64 << 20,
+    max_inflated_bytes: 1 << 30,
+};
+
+/// Serves until the process is killed. Says its port on standard output.
+pub fn serve(dir: &Path, sync: bool) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    writeln!(io::stdout().lock(), "{}", listener.local_addr()?)?;
+    let files = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        loop {
+            let (stream, _) = listener.accept()?;
+            let path = dir.join(files.fetch_add(1, Ordering::Relaxed).to_string());
+            scope.spawn(move || serve_one(stream, path, sync));
+        }
+    })
+}
+
+/// Ends with its connection, and takes its file along.
+fn serve_one(stream: TcpStream, path: PathBuf, sync: bool) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let file = File::create(&path)?;
+    let served = serve_requests(stream, &file, sync);
+    std::fs::remove_file(path)?;
+    served
+}
+
+fn serve_requests(mut stream: TcpStream, mut file: &File, sync: bool) -> io::Result<()> {
+    let mut scratch = Scratch::default();
+    loop {
+        let mut len = [0; 4];
+        stream.read_exact(&mut len)?;
+        let len = u32::from_be_bytes(len) as usize;
+        let mut frame = Vec::with_capacity(len);
+        (&mut stream).take(len as u64).read_to_end(&mut frame)?;
+        let mut reader = Reader::new(Bytes::from(frame));
+        let header = RequestHeader::decode(&mut reader).map_err(io::Error::other)?;
+        let request = produce::Request::decode(&mut reader, header.api_version);
+        let request = request.map_err(io::Error::other)?;
+        let mut response = produce::Response::default();
+        for topic in request.topic_data {
+            let mut answer = TopicProduceResponse {
+                name: topic.name,
+                ..Default::default()
+            };
+            for partition in topic.partition_data {
+                let records = partition.records.map(Records::into_bytes);
+                let code = store(&records.unwrap_or_default(), &mut file, &mut scratch)?;
+                answer.partition_responses.push(PartitionProduceResponse {
+                    index: partition.index,
+                    error_code: code,
+                    ..Default::default()
+                });
+            }
+            response.responses.push(answer);
+        }
+        if sync {
+            file.sync_data()?;
+        }
+        let (key, version) = (header.api_key, header.api_version);
+        let frame = encode_response(key, version, header.correlation_id, &response);
+        stream.write_all(&frame.concat())?;
+    }
+}
+
+fn store(records: &Bytes, file: &mut &File, scratch: &mut Scratch) -> io::Result<ErrorCode> {
+    let checked = Batch::only_one(records).and_then(|b| validate(&b, &RULES, 0, scratch));
+    match checked {
+        Ok(_) => file.write_all(records).map(|()| ErrorCode::NONE),
+        Err(_) => Ok(ErrorCode::CORRUPT_MESSAGE),
+    }
+}
+
+/// What one append of 4 KiB with its sync costs here, in microseconds, `times` times.
+pub fn raw_syncs(dir: &Path, times: usize) -> io::Result<Vec<u64>> {
+    let path = dir.join("raw");
+    let mut file = File::create(&path)?;
+    let page = [7; 4096];
+    let took = (0..times).map(|_| {
+        let began = std::time::Instant::now();
+        file.write_all(&page)?;
+        file.sync_data()?;
+        Ok(began.elapsed().as_micros() as u64)
+    });
+    let took = took.collect();
+    std::fs::remove_file(path)?;
+    took
+}

@@ -1,0 +1,319 @@
+//! What is asked of a peer, and what comes of it.
+//!
+//! Requests are encoded beforehand and sent over blocking sockets, a thread for each connection, so
+//! that it is the server that is measured.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tidegate::record::{Builder, Compression, split_first};
+use tidegate::wire::{Records, fetch, produce};
+
+use crate::client::{Client, Encoded, ok};
+
+pub const PRODUCE_VERSION: i16 = 9;
+const FETCH_VERSION: i16 = 11;
+const ACKS_ALL: i16 = -1;
+/// Of one fetch and one partition.
+const FETCH_BYTES: i32 = 1 << 20;
+/// A round that would write more than this ends early, before the disk is what is measured.
+const ROUND_BYTES_MAX: u64 = 1 << 30;
+
+/// Producing.
+#[derive(Debug, Clone, Copy)]
+pub struct Produce {
+    pub connections: usize,
+    pub in_flight: usize,
+    pub records: usize,
+    pub value_bytes: usize,
+    pub gzip: bool,
+    pub partitions: i32,
+    /// Requests a second of all connections; none: as fast as it goes.
+    pub rate: Option<u32>,
+}
+
+/// What a round came to.
+pub struct Outcome {
+    pub seconds: f64,
+    pub requests: u64,
+    /// Of record batches.
+    pub bytes: u64,
+    pub records: u64,
+    /// Microseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Outcome {
+            seconds: 0.0,
+            requests: 0,
+            bytes: 0,
+            records: 0,
+            latency: latencies(),
+        }
+    }
+
+    fn add(&mut self, other: &Outcome) -> io::Result<()> {
+        self.seconds = self.seconds.max(other.seconds);
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.records += other.records;
+        self.latency.add(&other.latency).map_err(io::Error::other)
+    }
+
+    fn answered(&mut self, since: Instant, bytes: usize, records: usize) {
+        self.requests += 1;
+        self.bytes += bytes as u64;
+        self.records += records as u64;
+        let took = since.elapsed().as_micros() as u64;
+        self.latency.saturating_record(took.max(1));
+    }
+}
+
+/// 1 us to 60 s, three digits.
+fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|_| unreachable!("fixed bounds"))
+}
+
+impl Produce {
+    /// Loads `topic` for `time`.
+    pub fn run(&self, address: SocketAddr, topic: &str, time: Duration) -> io::Result<Outcome> {
+        let run = |number| match self.rate {
+            None => self.run_closed(address, topic, number, time),
+            Some(rate) => self.run_open(address, topic, number, time, rate),
+        };
+        let outcomes: Vec<io::Result<Outcome>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.connections)
+                .map(|number| scope.spawn(move || run(number)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|t| {
+                    t.join()
+                        .unwrap_or_else(|_| Err(io::Error::other("a panic")))
+                })
+                .collect()
+        });
+        let mut all = Outcome::new();
+        for outcome in outcomes {
+            all.add(&outcome?)?;
+        }
+        Ok(all)
+    }
+
+    /// Each request goes as soon as one before it is answered.
+    fn run_closed(
+        &self,
+        address: SocketAddr,
+        topic: &str,
+        number: usize,
+        time: Duration,
+    ) -> io::Result<Outcome> {
+        let (mut requests, batch_bytes) = self.requests(topic)?;
+        let mut client = Client::connect(address)?;
+        let mut outcome = Outcome::new();
+        let mut flying = std::collections::VecDeque::with_capacity(self.in_flight);
+        let (began, count) = (Instant::now(), requests.len());
+        let bytes_max = ROUND_BYTES_MAX / self.connections as u64;
+        let mut next = number;
+        loop {
+            let over = began.elapsed() >= time || outcome.bytes >= bytes_max;
+            if !over && flying.len() < self.in_flight {
+                flying.push_back(Instant::now());
+                client.send(&mut requests[next % count])?;
+                next += 1;
+                continue;
+            }
+            let Some(since) = flying.pop_front() else {
+                break;
+            };
+            check(client.receive(produce::KEY, PRODUCE_VERSION)?)?;
+            outcome.answered(since, batch_bytes, self.records);
+        }
+        outcome.seconds = began.elapsed().as_secs_f64();
+        Ok(outcome)
+    }
+
+    /// Each request goes at its time, whatever became of those before; latency counts from that time.
+    fn run_open(
+        &self,
+        address: SocketAddr,
+        topic: &str,
+        number: usize,
+        time: Duration,
+        rate: u32,
+    ) -> io::Result<Outcome> {
+        let (mut requests, batch_bytes) = self.requests(topic)?;
+        let mut client = Client::connect(address)?;
+        let mut receiver = client.receiver()?;
+        let interval = Duration::from_secs(self.connections as u64) / rate;
+        let count = (time.as_nanos() / interval.as_nanos()) as u32;
+        let began = Instant::now() + interval * number as u32 / self.connections as u32;
+        std::thread::scope(|scope| {
+            let received = scope.spawn(move || -> io::Result<Outcome> {
+                let mut outcome = Outcome::new();
+                for n in 0..count {
+                    check(receiver.receive(produce::KEY, PRODUCE_VERSION)?)?;
+                    outcome.answered(began + interval * n, batch_bytes, self.records);
+                }
+                outcome.seconds = began.elapsed().as_secs_f64();
+                Ok(outcome)
+            });
+            // The kernel may wake a sleeper 50 us late to save wake-ups, unless it is told not to.
+            rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;
+            let kinds = requests.len();
+            for n in 0..count {
+                let due = began + interval * n;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                client.send(&mut requests[n as usize % kinds])?;
+            }
+            let panicked = |_| Err(io::Error::other("a panic"));
+            received.join().unwrap_or_else(panicked)
+        })
+    }
+
+    /// One request for each partition, and the bytes of its batch.
+    fn requests(&self, topic: &str) -> io::Result<(Vec<Encoded>, usize)> {
+        let batch = self.batch();
+        let encode = |partition| {
+            let request = produce_request(topic, partition, batch.clone());
+            Encoded::new(produce::KEY, PRODUCE_VERSION, &request)
+        };
+        Ok(((0..self.partitions).map(encode).collect(), batch.len()))
+    }
+
+    fn batch(&self) -> Bytes {
+        let mut builder = match self.gzip {
+            true => Builder::new().compression(Compression::Gzip, None),
+            false => Builder::new(),
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now_ms = now.map_or(0, |d| d.as_millis() as i64);
+        let mut noise = Noise(88_172_645_463_325_252);
+        for n in 0..self.records {
+            // A quarter noise and the rest alike: gzip makes about a quarter of it.
+            let mut value = vec![b'x'; self.value_bytes];
+            let random = if self.gzip {
+                self.value_bytes / 5
+            } else {
+                self.value_bytes
+            };
+            value[..random].fill_with(|| noise.next());
+            builder.append(now_ms + n as i64, None, Some(&value), &[]);
+        }
+        builder.build()
+    }
+}
+
+/// Xorshift: bytes that do not compress.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u8 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 as u8
+    }
+}
+
+fn produce_request(topic: &str, partition: i32, batch: Bytes) -> produce::Request {
+    produce::Request {
+        acks: ACKS_ALL,
+        timeout_ms: 30_000,
+        topic_data: vec![produce::TopicProduceData {
+            name: topic.to_owned().into(),
+            partition_data: vec![produce::PartitionProduceData {
+                index: partition,
+                records: Some(Records::from(batch)),
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn check(response: produce::Response) -> io::Result<()> {
+    let answers = response
+        .responses
+        .iter()
+        .flat_map(|t| &t.partition_responses);
+    answers
+        .into_iter()
+        .try_for_each(|a| ok(a.error_code, "Produce"))
+}
+
+/// Reads all of a topic once, a connection for each half of the partitions.
+pub fn drain(address: SocketAddr, topic: &str, partitions: i32) -> io::Result<Outcome> {
+    let outcomes: Vec<io::Result<Outcome>> = std::thread::scope(|scope| {
+        let half = |first| {
+            let mine: Vec<i32> = (first..partitions).step_by(2).collect();
+            scope.spawn(move || drain_some(address, topic, &mine))
+        };
+        let threads = [0, 1].map(half);
+        threads
+            .into_iter()
+            .map(|t| {
+                t.join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a panic")))
+            })
+            .collect()
+    });
+    let mut all = Outcome::new();
+    for outcome in outcomes {
+        all.add(&outcome?)?;
+    }
+    Ok(all)
+}
+
+fn drain_some(address: SocketAddr, topic: &str, partitions: &[i32]) -> io::Result<Outcome> {
+    let mut client = Client::connect(address)?;
+    let mut outcome = Outcome::new();
+    let began = Instant::now();
+    for partition in partitions {
+        let mut offset = 0;
+        loop {
+            let since = Instant::now();
+            let request = fetch_request(topic, *partition, offset);
+            let response: fetch::Response = client.call(fetch::KEY, FETCH_VERSION, &request)?;
+            let data = &response.responses[0].partitions[0];
+            ok(data.error_code, "Fetch")?;
+            let mut batches = data.records.clone().unwrap_or_default().into_bytes();
+            let (bytes, mut records) = (batches.len(), 0);
+            while let Ok(Some(batch)) = split_first(&mut batches) {
+                records += batch.header().record_count() as usize;
+                offset = batch.header().last_offset() + 1;
+            }
+            outcome.answered(since, bytes, records);
+            if offset >= data.high_watermark {
+                break;
+            }
+        }
+    }
+    outcome.seconds = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn fetch_request(topic: &str, partition: i32, offset: i64) -> fetch::Request {
+    fetch::Request {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: FETCH_BYTES,
+        session_epoch: -1,
+        topics: vec![fetch::FetchTopic {
+            topic: topic.to_owned().into(),
+            partitions: vec![fetch::FetchPartition {
+                partition,
+                fetch_offset: offset,
+                partition_max_bytes: FETCH_BYTES,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
