@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use common::{Client, Gateway, batch, data_folder};
 use tidegate::wire::{
-    ErrorCode, describe_cluster, describe_configs, describe_log_dirs, incremental_alter_configs,
-    metadata,
+    ErrorCode, describe_cluster, describe_configs, describe_log_dirs, find_coordinator,
+    incremental_alter_configs, list_groups, metadata, offset_commit,
 };
 
 const OPTIONS: [&str; 4] = ["--shards", "2", "--routing", "per-core"];
