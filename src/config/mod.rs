@@ -148,7 +148,7 @@ options! {
         /// Minutes after which offsets go that nobody uses.
         offsets_retention_minutes: i32 = Is("10080"), count(1, I32_MAX), kafka "offsets.retention.minutes";
         /// Time between two looks for such offsets.
-        offsets_retention_check_interval as "offsets_retention_check_interval_ms": Duration = Is("600000"), millis(1, I32_MAX), kafka "offsets.retention.check.interval.ms";
+        offsets_retention_check_interval as "offsets_retention_check_interval_ms": Duration = Is("600000"), millis(1, YEAR_MS), kafka "offsets.retention.check.interval.ms";
     }
 
     "Limits of clients" {
