@@ -5,33 +5,10 @@ mod common;
 use bytes::Bytes;
 use common::{Client, Gateway, data_folder, fetch_request, produce_request, records_of};
 use tidegate::record::{Batch, Builder, Compression, TimestampType, batches};
-use tidegate::wire::{ErrorCode, create_topics, incremental_alter_configs, produce};
+use tidegate::wire::{ErrorCode, incremental_alter_configs, produce};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-fn create(client: &mut Client, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-    let config = |(name, value): &(&str, &str)| create_topics::CreatableTopicConfig {
-        name: (*name).to_owned().into(),
-        value: Some((*value).to_owned().into()),
-    };
-    let topic = create_topics::CreatableTopic {
-        name: name.to_owned().into(),
-        num_partitions: partitions,
-        replication_factor: 1,
-        configs: configs.iter().map(config).collect(),
-        ..Default::default()
-    };
-    let request = create_topics::Request {
-        topics: vec![topic],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let response: create_topics::Response = client
-        .call(create_topics::KEY, 7, &request)
-        .expect("an answer");
-    assert_eq!(response.topics[0].error_code, ErrorCode::NONE);
-}
 
 fn set(client: &mut Client, of: (i8, &str), name: &str, value: &str) {
     let config = incremental_alter_configs::AlterableConfig {
@@ -106,7 +83,7 @@ fn records_are_stored_with_the_topics_codec_and_come_back_as_they_were() {
     let mut gateway = Gateway::start(data.path(), &["--shards", "2"]);
     let mut client = gateway.connect();
     for (name, wanted) in TYPES {
-        create(&mut client, name, 2, &[("compression.type", name)]);
+        client.create_topic_with(name, 2, &[("compression.type", name)]);
         for partition in 0..2 {
             let mut sent = Vec::new();
             for from in Compression::ALL {
@@ -148,7 +125,7 @@ fn a_batch_of_the_wanted_codec_keeps_its_bytes() {
         ("compression.type", "zstd"),
         ("compression.zstd.level", "19"),
     ];
-    create(&mut client, "t", 1, &levels);
+    client.create_topic_with("t", 1, &levels);
     let mut builder = Builder::new().compression(Compression::Zstd, Some(-50));
     builder.append(1_700_000_000_000, None, Some(&[b'v'; 5000]), &[]);
     let sent = Batch::parse(&builder.build()).expect("a batch");
@@ -167,7 +144,7 @@ fn a_change_of_the_type_or_level_counts_from_the_next_batch_on() {
         &["--shards", "2", "--compression-type", "snappy"],
     );
     let mut client = gateway.connect();
-    create(&mut client, "t", 1, &[]);
+    client.create_topic_with("t", 1, &[]);
     let some = values(0, 200, 100);
     let produce = |client: &mut Client| {
         let answer = client.produce("t", 0, packed(Compression::None, &some, None));
@@ -202,7 +179,7 @@ fn a_retry_is_found_however_it_was_stored() {
     let data = data_folder();
     let gateway = Gateway::start(data.path(), &["--shards", "2"]);
     let mut client = gateway.connect();
-    create(&mut client, "t", 1, &[("compression.type", "gzip")]);
+    client.create_topic_with("t", 1, &[("compression.type", "gzip")]);
     let id = client.new_producer_id().expect("an id");
     let large = packed(Compression::Lz4, &values(0, 100, 1000), Some((id, 0)));
     let small = packed(Compression::None, &values(100, 2, 10), Some((id, 100)));
@@ -232,7 +209,7 @@ fn requests_of_a_connection_are_stored_in_their_order() {
     let data = data_folder();
     let gateway = Gateway::start(data.path(), &["--shards", "2"]);
     let mut client = gateway.connect();
-    create(&mut client, "t", 1, &[("compression.type", "zstd")]);
+    client.create_topic_with("t", 1, &[("compression.type", "zstd")]);
     let mut sent = 0;
     let mut ids = Vec::new();
     for round in 0..30 {
@@ -283,7 +260,7 @@ fn batches_are_held_against_the_limit_before_and_after() {
         ("zstd", Compression::Gzip, ErrorCode::NONE),
     ] {
         let topic = format!("{name}-{}", from.name());
-        create(&mut client, &topic, 1, &[("compression.type", name), limit]);
+        client.create_topic_with(&topic, 1, &[("compression.type", name), limit]);
         let batch = packed(from, &values(0, 5, 1000), None);
         let answer = client.produce(&topic, 0, batch).expect("an answer");
         assert_eq!(answer.error_code, expected, "{topic}");
@@ -298,12 +275,7 @@ fn times_of_the_append_go_with_another_codec() {
     let gateway = Gateway::start(data.path(), &["--shards", "1"]);
     let mut client = gateway.connect();
     let append_time = ("message.timestamp.type", "LogAppendTime");
-    create(
-        &mut client,
-        "t",
-        1,
-        &[("compression.type", "lz4"), append_time],
-    );
+    client.create_topic_with("t", 1, &[("compression.type", "lz4"), append_time]);
     for from in Compression::ALL {
         let batch = packed(from, &values(0, 3, 10), None);
         let answer = client.produce("t", 0, batch).expect("an answer");
@@ -323,12 +295,7 @@ fn a_request_that_grows_beyond_the_memory_for_it_is_stored_in_parts() {
     let memory = ["--shards", "2", "--max-inflated-bytes", "1MiB"];
     let gateway = Gateway::start(data.path(), &memory);
     let mut client = gateway.connect();
-    create(
-        &mut client,
-        "t",
-        50,
-        &[("compression.type", "uncompressed")],
-    );
+    client.create_topic_with("t", 50, &[("compression.type", "uncompressed")]);
     // Some 10 KiB that become 48 MiB.
     let batch = packed(Compression::Zstd, &values(0, 20, 50_000), None);
     let parts = |batch: &Bytes| (0..50).map(|index| (index, batch.clone())).collect();
@@ -364,7 +331,7 @@ fn what_cannot_be_read_is_refused_and_the_rest_of_the_request_stored() {
     let options = ["--shards", "1", "--record-validation", "header"];
     let gateway = Gateway::start(data.path(), &options);
     let mut client = gateway.connect();
-    create(&mut client, "t", 3, &[("compression.type", "gzip")]);
+    client.create_topic_with("t", 3, &[("compression.type", "gzip")]);
     let good = packed(Compression::Zstd, &values(0, 3, 10), None);
     let (header, _) = good.split_at(61);
     let mut bad = [header, &b"no frame"[..]].concat();
