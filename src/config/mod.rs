@@ -127,8 +127,8 @@ options! {
     }
 
     "Groups" {
-        /// Time that a group without members waits for more of them after the first.
-        group_initial_rebalance_delay as "group_initial_rebalance_delay_ms": Duration = Is("3000"), millis(0, HOUR_MS), kafka "group.initial.rebalance.delay.ms";
+        /// Time that a group without members waits for more of them after the first. 3 s in Kafka, which a consumer waits at each start.
+        group_initial_rebalance_delay as "group_initial_rebalance_delay_ms": Duration = Is("0"), millis(0, HOUR_MS), kafka "group.initial.rebalance.delay.ms";
         /// Shortest session of a member: the time after which it is taken for dead if it gives no sign of life.
         group_min_session_timeout as "group_min_session_timeout_ms": Duration = Is("6000"), millis(1, I32_MAX), kafka "group.min.session.timeout.ms";
         /// Longest session of a member.
