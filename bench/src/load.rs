@@ -74,6 +74,25 @@ impl Outcome {
     }
 }
 
+/// Runs `load` for each of as many connections, on threads of their own, and adds up what they come to.
+fn at_once(
+    connections: usize,
+    load: impl Fn(usize) -> io::Result<Outcome> + Sync,
+) -> io::Result<Outcome> {
+    let load = &load;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections)
+            .map(|number| scope.spawn(move || load(number)))
+            .collect();
+        let mut all = Outcome::new();
+        for thread in threads {
+            let outcome = thread.join();
+            all.add(&outcome.unwrap_or_else(|_| Err(io::Error::other("a panic")))?)?;
+        }
+        Ok(all)
+    })
+}
+
 /// 1 us to 60 s, three digits.
 fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).unwrap_or_else(|_| unreachable!("fixed bounds"))
@@ -86,23 +105,7 @@ impl Produce {
             None => self.run_closed(address, topic, number, time),
             Some(rate) => self.run_open(address, topic, number, time, rate),
         };
-        let outcomes: Vec<io::Result<Outcome>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.connections)
-                .map(|number| scope.spawn(move || run(number)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|t| {
-                    t.join()
-                        .unwrap_or_else(|_| Err(io::Error::other("a panic")))
-                })
-                .collect()
-        });
-        let mut all = Outcome::new();
-        for outcome in outcomes {
-            all.add(&outcome?)?;
-        }
-        Ok(all)
+        at_once(self.connections, run)
     }
 
     /// Each request goes as soon as one before it is answered.
@@ -249,25 +252,10 @@ fn check(response: produce::Response) -> io::Result<()> {
 
 /// Reads all of a topic once, a connection for each half of the partitions.
 pub fn drain(address: SocketAddr, topic: &str, partitions: i32) -> io::Result<Outcome> {
-    let outcomes: Vec<io::Result<Outcome>> = std::thread::scope(|scope| {
-        let half = |first| {
-            let mine: Vec<i32> = (first..partitions).step_by(2).collect();
-            scope.spawn(move || drain_some(address, topic, &mine))
-        };
-        let threads = [0, 1].map(half);
-        threads
-            .into_iter()
-            .map(|t| {
-                t.join()
-                    .unwrap_or_else(|_| Err(io::Error::other("a panic")))
-            })
-            .collect()
-    });
-    let mut all = Outcome::new();
-    for outcome in outcomes {
-        all.add(&outcome?)?;
-    }
-    Ok(all)
+    at_once(2, |first| {
+        let mine: Vec<i32> = (first as i32..partitions).step_by(2).collect();
+        drain_some(address, topic, &mine)
+    })
 }
 
 fn drain_some(address: SocketAddr, topic: &str, partitions: &[i32]) -> io::Result<Outcome> {
