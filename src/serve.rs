@@ -23,7 +23,8 @@ use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::group::coordinator::{self, Coordinator};
 use crate::partition::State;
 use crate::partition::owner::{Limits, Partitions};
-use crate::store::local::{DataDir, LocalStore, OpenError, Options, Recovered, Report};
+use crate::store::local::{DataDir, OpenError, Options, Report};
+use crate::store::{Log, Recovered, Store};
 
 /// Requests and replies that one shard's mailbox holds.
 const MAILBOX_CAPACITY: usize = 4096;
@@ -131,7 +132,7 @@ struct Start {
 
 /// What one shard begins with.
 struct Seed {
-    store: LocalStore,
+    store: Store,
     partitions: Vec<Recovered<State>>,
 }
 
@@ -152,13 +153,13 @@ impl Start {
         };
         let (partitions, stores, report) = data.recover::<State>(&ids, &options).map_err(failed)?;
         let seed = |store| Seed {
-            store,
+            store: Store::Local(store),
             partitions: Vec::new(),
         };
         let mut seeds: Vec<_> = stores.into_iter().map(seed).collect();
         for partition in partitions {
             let owner = Topic::owner(partition.id, config.shards);
-            seeds[owner].partitions.push(partition);
+            seeds[owner].partitions.push(partition.map_log(Log::Local));
         }
         if !report.clean && report.partitions > 0 {
             tracing::info!(

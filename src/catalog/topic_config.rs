@@ -12,7 +12,7 @@ use crate::config::{CompressionType, Config};
 use crate::record::batch::TimestampType;
 use crate::record::compress::LevelRange;
 use crate::record::{Compression, Levels, Target};
-use crate::store::local::{Retention, Rolling};
+use crate::store::{Retention, Rolling};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 

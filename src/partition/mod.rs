@@ -5,9 +5,6 @@
 //! them, [`Partition::committed`] moves the high watermark, and only then anybody may read them.
 //! [`Partition::roll_back`] takes back all that is not committed.
 
-use std::fs::File;
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 
 use self::epochs::LeaderEpochs;
@@ -15,8 +12,10 @@ use self::messages::EpochEnd;
 use self::producers::{ActiveProducer, Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
-use crate::store::local::{AppendPlan, Log, ReadPlan, Recovered, SeekGoal, SeekPlan};
-use crate::store::{PartitionId, Replay, StoredBatch};
+use crate::store::{
+    AppendPlan, Log, PartitionId, ReadPlan, Recovered, Replay, SeekGoal, SeekPlan, Stored,
+    StoredBatch,
+};
 
 pub mod epochs;
 pub mod messages;
@@ -327,8 +326,8 @@ impl Partition {
     }
 
     /// The store has what was planned: it may be read from now on.
-    pub fn committed(&mut self, plan: &AppendPlan, file: Arc<File>) {
-        self.log.appended(plan, file);
+    pub fn committed(&mut self, plan: &AppendPlan, stored: Stored) {
+        self.log.appended(plan, stored);
         for batch in plan.batches() {
             self.state
                 .note_timestamp(batch.max_timestamp, batch.base_offset);
@@ -429,9 +428,11 @@ mod tests {
     use super::*;
     use crate::catalog::topic_config::TopicConfig;
     use crate::record::Builder;
+    use crate::store::Store;
     use crate::store::local::{DataDir, Options};
     use crate::wire::Uuid;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -454,16 +455,16 @@ mod tests {
             durable: false,
             rolling: TopicConfig::default().rolling(),
         };
-        let (_, stores, _) = data.recover::<State>(&[], &options).unwrap();
+        let (_, mut stores, _) = data.recover::<State>(&[], &options).unwrap();
         let id = PartitionId {
             topic: Uuid([1; 16]),
             index: 0,
         };
-        Partition::new(stores[0].new_log(id))
+        Partition::new(Store::Local(stores.remove(0)).new_log(id))
     }
 
-    fn file() -> Arc<File> {
-        Arc::new(tempfile::tempfile().unwrap())
+    fn stored() -> Stored {
+        Stored::Local(Arc::new(tempfile::tempfile().unwrap()))
     }
 
     #[test]
@@ -477,7 +478,7 @@ mod tests {
         assert!(matches!(partition.read(4, 1000), Read::OutOfRange));
         let plan = partition.plan_append(NOW);
         let second = partition.append(&batch(None, 2), NOW).unwrap();
-        partition.committed(&plan, file());
+        partition.committed(&plan, stored());
         assert!(partition.is_committed(&first) && !partition.is_committed(&second));
         assert_eq!(partition.bounds().high_watermark, 3);
         assert!(matches!(partition.read(2, 1000), Read::Batches(_)));
@@ -496,7 +497,7 @@ mod tests {
         let again = partition.append(&batch(None, 9), NOW).unwrap();
         assert_eq!(again.base_offset, failed.base_offset);
         let plan = partition.plan_append(NOW);
-        partition.committed(&plan, file());
+        partition.committed(&plan, stored());
         assert!(partition.is_committed(&again));
         assert!(!partition.is_committed(&failed) && !partition.is_committed(&behind));
     }
@@ -555,7 +556,7 @@ mod tests {
                     }
                     Step::Commit if partition.has_waiting() => {
                         let plan = partition.plan_append(NOW);
-                        partition.committed(&plan, file());
+                        partition.committed(&plan, stored());
                         for (producer, sequence, appended) in flying.drain(..) {
                             prop_assert!(partition.is_committed(&appended));
                             acked[producer] += 1;

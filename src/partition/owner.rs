@@ -32,8 +32,9 @@ use crate::gateway::{Reply, Shard};
 use crate::metrics::ShardMetrics;
 use crate::metrics::survey::TopicSums;
 use crate::record::batch::Batch;
-use crate::store::local::{Checkpoint, CheckpointError, Commit, LocalStore, Recovered, SeekGoal};
-use crate::store::{PartitionId, StoredBatch};
+use crate::store::{
+    Checkpoint, CheckpointError, Commit, PartitionId, Recovered, SeekGoal, Store, StoredBatch,
+};
 
 mod survey;
 
@@ -75,7 +76,7 @@ pub struct Partitions {
 
 struct Inner {
     metrics: Arc<ShardMetrics>,
-    store: LocalStore,
+    store: Store,
     slots: FxHashMap<PartitionId, Slot>,
     catalog: Arc<Catalog>,
     /// Partitions with batches that wait for a commit.
@@ -145,7 +146,7 @@ impl Partitions {
         shard: Shard,
         limits: Limits,
         metrics: Arc<ShardMetrics>,
-        store: LocalStore,
+        store: Store,
         catalog: Arc<Catalog>,
         recovered: Vec<Recovered<State>>,
         clean: bool,
@@ -646,7 +647,7 @@ impl Inner {
                 continue;
             };
             match outcome {
-                Ok(file) => {
+                Ok(stored) => {
                     self.open_files += usize::from(!slot.partition.log_mut().has_open_file());
                     let bytes: usize = plan.batches().iter().map(StoredBatch::size).sum();
                     let records = plan.batches().iter().map(StoredBatch::records).sum();
@@ -657,7 +658,7 @@ impl Inner {
                     slot.traffic.produced_bytes += bytes as u64;
                     self.checkpoint.bytes += bytes as u64;
                     self.uncommitted_bytes -= bytes;
-                    slot.partition.committed(&plan, file);
+                    slot.partition.committed(&plan, stored);
                     woken.extend_from_slice(&slot.watchers);
                 }
                 Err(error) => {

@@ -10,8 +10,7 @@ use super::Partition;
 use super::messages::{EpochEnd, FetchPart, Fetched, FoundOffset, PartitionError};
 use crate::record::batch::Batch;
 use crate::record::{RecordError, records};
-use crate::store::PartitionId;
-use crate::store::local::{ReadPlan, SeekGoal, SeekPlan};
+use crate::store::{PartitionId, ReadPlan, SeekGoal, SeekPlan};
 
 /// A stored batch was checked against a limit when it came; this only bounds damage.
 const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;

@@ -4,14 +4,23 @@
 //! survive with it ([`Replay`]), and the stores that keep it. [`local`] keeps segment files on this
 //! machine's disk. What must not live here: offsets being assigned, producers being checked, waiters
 //! being woken; those are [`crate::partition`]'s.
+//!
+//! A store makes plans on the shard, without I/O; what they do takes long and runs off the shard. The
+//! rest of the gateway knows a [`Store`] and its [`Log`]s only, not which one it is.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
 use crate::record::batch::{BatchHeader, position};
 use crate::wire::Uuid;
 
+pub use self::any::{
+    AgePlan, AppendPlan, Checkpoint, Commit, Expired, Log, ReadPlan, Removal, SeekPlan, Store,
+    Stored,
+};
+
+mod any;
 pub mod local;
 
 /// A partition by its topic's id, so that a topic made again under an old name is another one.
@@ -78,4 +87,60 @@ pub trait Replay: Default + Send + 'static {
     fn roll_back(&mut self, offset: i64);
     /// One batch of the log, in offset order.
     fn replay(&mut self, batch: &BatchHeader);
+}
+
+/// A partition as it stands after a start.
+pub struct Recovered<R, L = Log> {
+    pub id: PartitionId,
+    pub log: L,
+    pub log_start_offset: i64,
+    pub state: R,
+}
+
+impl<R, L> Recovered<R, L> {
+    pub fn map_log<M>(self, map: impl FnOnce(L) -> M) -> Recovered<R, M> {
+        Recovered {
+            id: self.id,
+            log: map(self.log),
+            log_start_offset: self.log_start_offset,
+            state: self.state,
+        }
+    }
+}
+
+/// When the next batch begins a new segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rolling {
+    /// It would not fit into this size.
+    pub segment_bytes: u64,
+    /// It is younger than the first batch by more than this.
+    pub segment_ms: i64,
+    /// Less a part of this, so that not all partitions roll at the same time.
+    pub segment_jitter_ms: i64,
+}
+
+/// What of a log is kept. A limit that is negative is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub bytes: i64,
+    pub ms: i64,
+}
+
+/// What is looked for by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekGoal {
+    /// The first record at or after this time.
+    AtOrAfter(i64),
+    /// The record with the largest timestamp.
+    Largest,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The kernel may have dropped what it could not write and forget about it: another sync proves nothing.
+    #[error("cannot sync segments: {0}")]
+    Sync(io::Error),
+    /// To be tried again.
+    #[error("cannot make a checkpoint: {0}")]
+    Failed(io::Error),
 }

@@ -14,8 +14,7 @@ use shards::ReplyTo;
 use super::{Inner, Partitions, WaitingFetch, now_ms};
 use crate::gateway::Reply;
 use crate::partition::messages::{DeleteBefore, Deletion, FetchId, PartitionError};
-use crate::store::PartitionId;
-use crate::store::local::{AgePlan, Expired, Removal};
+use crate::store::{AgePlan, Expired, PartitionId, Removal};
 
 /// The first look at what need not be kept comes after this time, as in Kafka.
 const RETENTION_BEGINS_AFTER: Duration = Duration::from_secs(30);

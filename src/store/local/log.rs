@@ -14,12 +14,13 @@ use bytes::Bytes;
 use rustc_hash::FxBuildHasher;
 use shards::log_limited;
 
-use super::CheckpointError;
 use super::file::{self, read_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
 use super::segment::{self, Damage, HEADER_LEN, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
-use crate::store::{PartitionId, StoredBatch, crc_matches};
+use crate::store::{
+    CheckpointError, PartitionId, Retention, Rolling, SeekGoal, StoredBatch, crc_matches,
+};
 
 /// Read beyond what was asked for, so that the way from an index entry to the batch wanted costs no second read.
 const READ_SLACK: usize = 8 << 10;
@@ -79,17 +80,6 @@ impl Segment {
     }
 }
 
-/// When the next batch begins a new segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rolling {
-    /// It would not fit into this size.
-    pub segment_bytes: u64,
-    /// It is younger than the first batch by more than this.
-    pub segment_ms: i64,
-    /// Less a part of this, so that not all partitions roll at the same time.
-    pub segment_jitter_ms: i64,
-}
-
 /// By what the last segment's age is told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Age {
@@ -119,13 +109,6 @@ impl Age {
             begun_ms: file::written_ms(&file)?,
         })
     }
-}
-
-/// What of a log is kept. A limit that is negative is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    pub bytes: i64,
-    pub ms: i64,
 }
 
 /// What need not be kept any more.
@@ -818,15 +801,6 @@ struct DamagedBatch {
     position: u64,
     offset: i64,
     damage: Damage,
-}
-
-/// What is looked for by time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeekGoal {
-    /// The first record at or after this time.
-    AtOrAfter(i64),
-    /// The record with the largest timestamp.
-    Largest,
 }
 
 /// A search by time.

@@ -25,11 +25,9 @@ use shards::log_limited;
 pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
 use self::journal::{Journal, Slot};
 use self::log::SyncPlan;
-pub use self::log::{
-    AgePlan, AppendPlan, Expired, Log, ReadPlan, Removal, Retention, Rolling, SeekGoal, SeekPlan,
-};
-pub use self::recovery::{Recovered, Report};
-use super::{PartitionId, Replay};
+pub use self::log::{AgePlan, AppendPlan, Expired, Log, ReadPlan, Removal, SeekPlan};
+pub use self::recovery::Report;
+use super::{CheckpointError, PartitionId, Recovered, Replay, Rolling};
 use crate::wire::Uuid;
 
 mod checkpoint;
@@ -116,7 +114,7 @@ impl DataDir {
         &self,
         partitions: &[PartitionId],
         options: &Options,
-    ) -> io::Result<(Vec<Recovered<R>>, Vec<LocalStore>, Report)> {
+    ) -> io::Result<(Vec<Recovered<R, Log>>, Vec<LocalStore>, Report)> {
         let clean = self.take_clean_mark()?;
         self.remove_unknown_topics(partitions)?;
         let topics = self.root.join("topics");
@@ -397,16 +395,6 @@ pub struct Checkpoint {
     syncs: Vec<SyncPlan>,
     /// The last journal group that it overtakes.
     sequence: u64,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The kernel may have dropped what it could not write and forget about it: another sync proves nothing.
-    #[error("cannot sync segments: {0}")]
-    Sync(io::Error),
-    /// To be tried again.
-    #[error("cannot make a checkpoint: {0}")]
-    Failed(io::Error),
 }
 
 impl Checkpoint {

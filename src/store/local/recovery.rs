@@ -17,18 +17,10 @@ use super::fault::Faults;
 use super::file::{self, open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
-use super::log::{Age, Log, LogPoint, Rolling, sealed_size};
+use super::log::{Age, Log, LogPoint, sealed_size};
 use super::segment::{self, HEADER_LEN, Scanner, SegmentError, SegmentHeader};
 use crate::record::batch::BatchHeader;
-use crate::store::{PartitionId, Replay};
-
-/// A partition as it stands after a start.
-pub struct Recovered<R> {
-    pub id: PartitionId,
-    pub log: Log,
-    pub log_start_offset: i64,
-    pub state: R,
-}
+use crate::store::{PartitionId, Recovered, Replay, Rolling};
 
 /// What a start found and did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +46,7 @@ impl Report {
 
 /// What the shards go on from.
 pub(super) struct Start<R> {
-    pub partitions: Vec<Recovered<R>>,
+    pub partitions: Vec<Recovered<R, Log>>,
     pub report: Report,
     /// Of the checkpoint that recovery made.
     pub generation: u64,
@@ -99,7 +91,7 @@ pub(super) fn recover<R: Replay>(
     });
     let queue = Mutex::new(work);
     let faults = Faults::of_this_thread();
-    let run = || -> io::Result<Vec<(Recovered<R>, Report)>> {
+    let run = || -> io::Result<Vec<(Recovered<R, Log>, Report)>> {
         faults.adopt();
         let mut done = Vec::new();
         loop {
@@ -143,7 +135,7 @@ pub(super) fn recover<R: Replay>(
     })
 }
 
-fn save_checkpoint<R: Replay>(path: &Path, partitions: &mut [Recovered<R>]) -> io::Result<()> {
+fn save_checkpoint<R: Replay>(path: &Path, partitions: &mut [Recovered<R, Log>]) -> io::Result<()> {
     let mut writer = checkpoint::Writer::new();
     for partition in partitions {
         writer.add(
@@ -168,7 +160,7 @@ impl<R: Replay> Work<R> {
         topics: &Path,
         clean: bool,
         rolling: Rolling,
-    ) -> io::Result<(Recovered<R>, Report)> {
+    ) -> io::Result<(Recovered<R, Log>, Report)> {
         let dir = partition_dir(topics, self.id);
         let bases = segment::list(&dir)?;
         let mut entry = self.entry.unwrap_or_else(|| {

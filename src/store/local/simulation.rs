@@ -19,7 +19,7 @@ use rand::RngExt;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, split_first};
-use crate::store::StoredBatch;
+use crate::store::{Retention, StoredBatch};
 
 const ROLLING: Rolling = Rolling {
     segment_bytes: 3000,
@@ -170,7 +170,7 @@ impl World {
         self.replicas.get_mut(&id).unwrap()
     }
 
-    fn open(&self) -> io::Result<(DataDir, Vec<Recovered<Seen>>, Vec<LocalStore>)> {
+    fn open(&self) -> io::Result<(DataDir, Vec<Recovered<Seen, Log>>, Vec<LocalStore>)> {
         let data = DataDir::open(self.root.path(), Some("cluster")).map_err(io::Error::other)?;
         let options = Options {
             shards: self.shards,

@@ -1,0 +1,409 @@
+//! A store of any kind. Which one it is was chosen at start; a plan is of the kind of its log or store.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::local;
+use super::{
+    CheckpointError, PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch, Uuid,
+};
+
+/// One shard's part of a store. Makes plans; what they do runs off the shard.
+pub enum Store {
+    Local(local::LocalStore),
+}
+
+impl Store {
+    /// The log of a partition that never had a record.
+    pub fn new_log(&self, id: PartitionId) -> Log {
+        match self {
+            Store::Local(store) => Log::Local(store.new_log(id)),
+        }
+    }
+
+    /// Removes all that is stored of a topic. Blocking.
+    pub fn remove_topic(&self, topic: Uuid) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+        match self {
+            Store::Local(store) => store.remove_topic(topic),
+        }
+    }
+
+    /// Plans one commit. Commits are made one after the other.
+    pub fn plan_commit(&mut self, appends: Vec<AppendPlan>) -> Commit {
+        match self {
+            Store::Local(store) => {
+                let local = |AppendPlan::Local(plan)| plan;
+                Commit::Local(store.plan_commit(appends.into_iter().map(local).collect()))
+            }
+        }
+    }
+
+    /// Notes how a commit ended; gives for each append what its log is to know, or why it failed.
+    pub fn committed(&mut self, commit: Commit) -> Vec<(AppendPlan, io::Result<Stored>)> {
+        match (self, commit) {
+            (Store::Local(store), Commit::Local(commit)) => {
+                let any = |(plan, written): (_, io::Result<_>)| {
+                    (AppendPlan::Local(plan), written.map(Stored::Local))
+                };
+                store.committed(commit).into_iter().map(any).collect()
+            }
+        }
+    }
+
+    /// Files of the shard's journal, if it has one.
+    pub fn journal_files(&self) -> usize {
+        match self {
+            Store::Local(store) => store.journal_files(),
+        }
+    }
+
+    pub fn wants_checkpoint(&self) -> bool {
+        match self {
+            Store::Local(store) => store.wants_checkpoint(),
+        }
+    }
+
+    /// Plans a checkpoint of these partitions (all of the shard). No commit may be under way.
+    pub fn plan_checkpoint<'a, R: Replay>(
+        &mut self,
+        partitions: impl Iterator<Item = (&'a mut Log, i64, &'a R)>,
+    ) -> Checkpoint {
+        match self {
+            Store::Local(store) => {
+                let local = |(log, start, state): (&'a mut Log, i64, &'a R)| {
+                    let Log::Local(log) = log;
+                    (log, start, state)
+                };
+                Checkpoint::Local(store.plan_checkpoint(partitions.map(local)))
+            }
+        }
+    }
+
+    /// Notes that a checkpoint failed, and that the next one is to do its work.
+    pub fn checkpoint_failed(&mut self, failed: Checkpoint) {
+        match (self, failed) {
+            (Store::Local(store), Checkpoint::Local(failed)) => store.checkpoint_failed(failed),
+        }
+    }
+
+    /// Notes that a checkpoint is durable; gives what is to be tidied up now. Blocking.
+    pub fn checkpointed(&mut self, done: &Checkpoint) -> impl FnOnce() + Send + use<> {
+        match (self, done) {
+            (Store::Local(store), Checkpoint::Local(done)) => store.checkpointed(done),
+        }
+    }
+}
+
+/// The log of one partition as its shard sees it.
+pub enum Log {
+    Local(local::Log),
+}
+
+impl Log {
+    pub fn id(&self) -> PartitionId {
+        match self {
+            Log::Local(log) => log.id(),
+        }
+    }
+
+    pub fn set_rolling(&mut self, rolling: Rolling) {
+        match self {
+            Log::Local(log) => log.set_rolling(rolling),
+        }
+    }
+
+    /// Offset of the next batch to be written.
+    pub fn next_offset(&self) -> i64 {
+        match self {
+            Log::Local(log) => log.next_offset(),
+        }
+    }
+
+    /// Offset that the first segment begins at, if there is one.
+    pub fn first_offset(&self) -> Option<i64> {
+        match self {
+            Log::Local(log) => log.first_offset(),
+        }
+    }
+
+    /// Bytes of the segments, as far as they may be read.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Log::Local(log) => log.size_bytes(),
+        }
+    }
+
+    pub fn has_open_file(&self) -> bool {
+        match self {
+            Log::Local(log) => log.has_open_file(),
+        }
+    }
+
+    pub fn close_file(&mut self) {
+        match self {
+            Log::Local(log) => log.close_file(),
+        }
+    }
+
+    /// Plans to write `batches`, whose offsets go on from where the log ends.
+    pub fn plan_append(&mut self, batches: Vec<StoredBatch>, now_ms: i64) -> AppendPlan {
+        match self {
+            Log::Local(log) => AppendPlan::Local(log.plan_append(batches, now_ms)),
+        }
+    }
+
+    /// What was planned is stored as it was to be: it may be read.
+    pub fn appended(&mut self, plan: &AppendPlan, stored: Stored) {
+        match (self, plan, stored) {
+            (Log::Local(log), AppendPlan::Local(plan), Stored::Local(file)) => {
+                log.appended(plan, file);
+            }
+        }
+    }
+
+    /// The append failed: the log ends where it ended before.
+    pub fn roll_back(&mut self, plan: &AppendPlan) {
+        match (self, plan) {
+            (Log::Local(log), AppendPlan::Local(plan)) => log.roll_back(plan),
+        }
+    }
+
+    /// The checkpoint planned last is durable.
+    pub fn checkpointed(&mut self) {
+        match self {
+            Log::Local(log) => log.checkpointed(),
+        }
+    }
+
+    /// What need not be kept any more: the oldest segments beyond the limits, also the last one.
+    /// No append may be under way.
+    pub fn expired(&self, keep: Retention, now_ms: i64) -> Expired {
+        match self {
+            Log::Local(log) => match log.expired(keep, now_ms) {
+                local::Expired::Nothing => Expired::Nothing,
+                local::Expired::Before(offset) => Expired::Before(offset),
+                local::Expired::Unknown(plan) => Expired::Unknown(AgePlan::Local(plan)),
+            },
+        }
+    }
+
+    /// Notes what [`AgePlan::run`] found.
+    pub fn note_age(&mut self, base_offset: i64, max_timestamp: i64) {
+        match self {
+            Log::Local(log) => log.note_age(base_offset, max_timestamp),
+        }
+    }
+
+    /// Lets go of what expired before `offset`: if that is all, the next batch begins a new segment.
+    /// No append may be under way. Gives the number of segments.
+    pub fn drop_expired(&mut self, offset: i64) -> usize {
+        match self {
+            Log::Local(log) => log.drop_expired(offset),
+        }
+    }
+
+    /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
+    /// way.
+    pub fn drop_before(&mut self, offset: i64) {
+        match self {
+            Log::Local(log) => log.drop_before(offset),
+        }
+    }
+
+    /// Plans to remove what segments that were let go of take, as far as no start needs them.
+    pub fn plan_removal(&mut self) -> Option<Removal> {
+        match self {
+            Log::Local(log) => log.plan_removal().map(Removal::Local),
+        }
+    }
+
+    /// True while segments that were let go of wait for a checkpoint to be removed.
+    pub fn has_dropped(&self) -> bool {
+        match self {
+            Log::Local(log) => log.has_dropped(),
+        }
+    }
+
+    /// Plans to read whole batches from the one that holds `offset` on: at least one, and no more than
+    /// fit into `max_bytes` after it. `None` if no segment has that offset.
+    pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
+        match self {
+            Log::Local(log) => log.plan_read(offset, max_bytes).map(ReadPlan::Local),
+        }
+    }
+
+    /// Plans to find a batch by time among those that end at or after `from`.
+    pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
+        match self {
+            Log::Local(log) => SeekPlan::Local(log.plan_seek(goal, from)),
+        }
+    }
+}
+
+/// Batches to be written to one partition's log.
+pub enum AppendPlan {
+    Local(local::AppendPlan),
+}
+
+impl AppendPlan {
+    pub fn id(&self) -> PartitionId {
+        match self {
+            AppendPlan::Local(plan) => plan.id(),
+        }
+    }
+
+    pub fn batches(&self) -> &[StoredBatch] {
+        match self {
+            AppendPlan::Local(plan) => plan.batches(),
+        }
+    }
+}
+
+/// What an append that succeeded has for its log.
+pub enum Stored {
+    /// The last segment's file, to be kept open.
+    Local(Arc<File>),
+}
+
+/// One group commit: appends of many partitions, made durable together.
+pub enum Commit {
+    Local(local::Commit),
+}
+
+impl Commit {
+    /// Takes all batches over, as far as a store promises it to those who do not wait for more. Blocking.
+    pub fn write(&mut self) {
+        match self {
+            Commit::Local(commit) => commit.write(),
+        }
+    }
+
+    /// Partitions whose batches were not taken over.
+    pub fn failed_writes(&self) -> impl Iterator<Item = PartitionId> {
+        match self {
+            Commit::Local(commit) => commit.failed_writes(),
+        }
+    }
+
+    /// Makes what was written durable, if the store is to do so. Blocking.
+    pub fn sync(&mut self) {
+        match self {
+            Commit::Local(commit) => commit.sync(),
+        }
+    }
+
+    /// How long making it durable took, if that was done.
+    pub fn sync_took(&self) -> Option<Duration> {
+        match self {
+            Commit::Local(commit) => commit.sync_took(),
+        }
+    }
+
+    /// Bytes that went to a journal.
+    pub fn journaled_bytes(&self) -> u64 {
+        match self {
+            Commit::Local(commit) => commit.journaled_bytes(),
+        }
+    }
+}
+
+/// A checkpoint to be made.
+pub enum Checkpoint {
+    Local(local::Checkpoint),
+}
+
+impl Checkpoint {
+    /// Blocking.
+    pub fn run(&self) -> Result<(), CheckpointError> {
+        match self {
+            Checkpoint::Local(checkpoint) => checkpoint.run(),
+        }
+    }
+}
+
+/// What need not be kept any more.
+pub enum Expired {
+    Nothing,
+    /// All before this offset.
+    Before(i64),
+    /// It depends on the age of a segment, to be looked up.
+    Unknown(AgePlan),
+}
+
+/// A look at how old a segment is.
+pub enum AgePlan {
+    Local(local::AgePlan),
+}
+
+impl AgePlan {
+    /// Of the segment.
+    pub fn base_offset(&self) -> i64 {
+        match self {
+            AgePlan::Local(plan) => plan.base_offset(),
+        }
+    }
+
+    /// The largest timestamp of its records; without any, when it was written last. Blocking.
+    pub fn run(&self) -> io::Result<i64> {
+        match self {
+            AgePlan::Local(plan) => plan.run(),
+        }
+    }
+}
+
+/// Segments that are to go: marked at once, and removed when nobody reads them any more.
+pub enum Removal {
+    Local(local::Removal),
+}
+
+impl Removal {
+    /// Blocking. What could not be marked is found, and removed, by the next start.
+    pub fn retire(&self) {
+        match self {
+            Removal::Local(removal) => removal.retire(),
+        }
+    }
+
+    /// Blocking.
+    pub fn remove(&self) {
+        match self {
+            Removal::Local(removal) => removal.remove(),
+        }
+    }
+}
+
+/// A read of whole batches.
+pub enum ReadPlan {
+    Local(local::ReadPlan),
+}
+
+impl ReadPlan {
+    /// Whole batches with their CRCs checked and their offsets one after the other. Blocking.
+    pub fn run(self) -> io::Result<Bytes> {
+        match self {
+            ReadPlan::Local(plan) => plan.run(),
+        }
+    }
+}
+
+/// A search by time.
+pub enum SeekPlan {
+    Local(local::SeekPlan),
+}
+
+impl SeekPlan {
+    /// Hands batches whose largest timestamp is at least the one looked for to `accept`, together with
+    /// that time, until it finds something. Segments that are removed meanwhile have nothing. Blocking.
+    pub fn run<T>(
+        self,
+        accept: impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        match self {
+            SeekPlan::Local(plan) => plan.run(accept),
+        }
+    }
+}
