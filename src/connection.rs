@@ -367,20 +367,34 @@ impl Connection {
         let metrics = self.gateway.metrics();
         let mut outgoing = Outgoing::new(self.gateway.answer_memory());
         outgoing.add(frame, first.request, metrics);
-        let mut queue = self.queue.borrow_mut();
         while outgoing.bytes < SEND_TOGETHER_BYTES
-            && let Some(Queued {
-                answer: Answer::Frame(_),
-                ..
-            }) = queue.answers.front()
-            && let Some(Queued {
-                answer: Answer::Frame(frame),
-                request,
-            }) = queue.answers.pop_front()
+            && let Some((frame, request)) = self.next_if_ready().await
         {
             outgoing.add(frame, request, metrics);
         }
         Some(outgoing)
+    }
+
+    /// The next answer, if it need not be waited for. One commit makes those of many requests ready.
+    async fn next_if_ready(&self) -> Option<(Vec<Bytes>, InFlight)> {
+        let Queued {
+            mut answer,
+            request,
+        } = self.queue.borrow_mut().answers.pop_front()?;
+        let polled = poll_fn(|cx| {
+            Poll::Ready(match &mut answer {
+                Answer::Later(frame) => frame.as_mut().poll(cx),
+                Answer::Frame(frame) => Poll::Ready(std::mem::take(frame)),
+                // `take` queues nothing else.
+                Answer::Silence | Answer::Close(_) | Answer::First(_) => Poll::Ready(Vec::new()),
+            })
+        });
+        if let Poll::Ready(frame) = polled.await {
+            return Some((frame, request));
+        }
+        let mut queue = self.queue.borrow_mut();
+        queue.answers.push_front(Queued { answer, request });
+        None
     }
 }
 
