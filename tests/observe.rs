@@ -9,8 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::prometheus::Scrape;
-use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request};
-use tidegate::wire::{ErrorCode, api_versions, fetch, produce};
+use common::{Client, Gateway, batch, data_folder, fetch_request, now_ms, produce_request};
+use tidegate::record::Builder;
+use tidegate::wire::{ErrorCode, api_versions, fetch, find_coordinator, offset_commit, produce};
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 /// Longer than anything here may take.
@@ -342,4 +343,74 @@ fn an_address_in_use_is_told_at_the_start() {
         log.contains(&expected) && log.contains("--admin off"),
         "{log}"
     );
+}
+
+/// Commits `offset` in partition 0 from outside of the group, as its first offset.
+fn commit(client: &mut Client, group: &str, topic: &str, offset: i64) {
+    let partition = offset_commit::OffsetCommitRequestPartition {
+        committed_offset: offset,
+        ..Default::default()
+    };
+    let request = offset_commit::Request {
+        group_id: group.to_owned().into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![offset_commit::OffsetCommitRequestTopic {
+            name: topic.to_owned().into(),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let began = Instant::now();
+    loop {
+        let answer: offset_commit::Response = client
+            .call(offset_commit::KEY, 9, &request)
+            .expect("an answer");
+        match answer.topics[0].partitions[0].error_code {
+            ErrorCode::NONE => return,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS if began.elapsed() < PATIENCE => {}
+            error => panic!("{}", error.name()),
+        }
+    }
+}
+
+#[test]
+fn lags_of_groups_are_told() {
+    let data = data_folder();
+    let options = [&ADMIN[..], &["--shards", "2"]].concat();
+    let gateway = Gateway::start(data.path(), &options);
+    let admin = Gateway::admin(data.path());
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    let hour_ms = 3_600_000;
+    for n in 0..4 {
+        let mut builder = Builder::new();
+        builder.append(now_ms() - (4 - n) * hour_ms, None, Some(b"x"), &[]);
+        let produced = client.produce("t", 0, builder.build());
+        assert_eq!(produced.expect("an answer").error_code, ErrorCode::NONE);
+    }
+    let find = find_coordinator::Request {
+        coordinator_keys: vec!["behind".into()],
+        ..Default::default()
+    };
+    let _: find_coordinator::Response = client
+        .call(find_coordinator::KEY, 4, &find)
+        .expect("an answer");
+    commit(&mut client, "behind", "t", 1);
+    commit(&mut client, "ready", "t", 4);
+    let seen = scrape_until(admin, |s| s.count("tidegate_group_lag_seconds") == 2);
+    let lag = |group, name: &str| {
+        let labels = [("group", group), ("topic", "t"), ("partition", "0")];
+        seen.get(name, &labels).unwrap_or(-1.0)
+    };
+    assert_eq!(lag("behind", "tidegate_group_lag"), 3.0);
+    assert_eq!(lag("ready", "tidegate_group_lag"), 0.0);
+    let age = lag("behind", "tidegate_group_lag_seconds");
+    assert!((3.0 * 3600.0..4.0 * 3600.0).contains(&age), "{age}");
+    assert_eq!(lag("ready", "tidegate_group_lag_seconds"), 0.0);
+    assert_eq!(
+        seen.get("tidegate_groups", &[("state", "Empty")]),
+        Some(2.0)
+    );
+    assert_eq!(seen.sum("tidegate_group_series_hidden"), 0.0);
 }

@@ -1,6 +1,6 @@
 //! One scrape: all metrics of all shards, as text.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, Topic};
 use crate::gateway::{Memory, Request};
 use crate::metrics::cell::{Histogram, Number, Scale, Spread};
 use crate::metrics::process::Process;
-use crate::metrics::survey::{Survey, TopicSums};
+use crate::metrics::survey::{GroupLag, Survey, TopicSums};
 use crate::metrics::table::*;
 use crate::metrics::text::{Page, Series};
 use crate::metrics::{Closed, RefusedBy, ShardMetrics};
@@ -121,6 +121,7 @@ impl Scrape<'_> {
         self.memory();
         self.shards();
         self.topics(named);
+        self.groups();
         self.process();
     }
 
@@ -352,6 +353,36 @@ impl Scrape<'_> {
         topics.sort_by(|a, b| a.0.cmp(&b.0));
         topics.extend(other.map(|other| (OTHER_TOPICS.to_owned(), other)));
         topics
+    }
+
+    fn groups(&mut self) {
+        let groups = self.surveys.iter().flatten().map(|survey| &survey.groups);
+        let mut states = BTreeMap::new();
+        for (state, count) in groups.clone().flat_map(|survey| &survey.states) {
+            *states.entry(state).or_insert(0) += count;
+        }
+        let mut series = self.page.metric(&GROUPS);
+        for (state, count) in states {
+            series.labelled(&[state], count);
+        }
+        let mut series = self.page.metric(&GROUP_MEMBERS);
+        for (group, members) in groups.clone().flat_map(|survey| &survey.members) {
+            series.labelled(&[group], members);
+        }
+        let lags = groups.clone().flat_map(|survey| &survey.lags);
+        let index = |lag: &GroupLag| lag.partition.to_string();
+        let mut series = self.page.metric(&GROUP_LAG);
+        for lag in lags.clone() {
+            series.labelled(&[&lag.group, &lag.topic, &index(lag)], lag.records);
+        }
+        let mut series = self.page.metric(&GROUP_LAG_SECONDS);
+        for lag in lags {
+            if let Some(seconds) = lag.seconds {
+                series.labelled(&[&lag.group, &lag.topic, &index(lag)], seconds);
+            }
+        }
+        let hidden: usize = groups.map(|survey| survey.hidden).sum();
+        self.page.metric(&GROUP_SERIES_HIDDEN).value(hidden);
     }
 
     fn process(&mut self) {

@@ -181,6 +181,8 @@ options! {
         admin: Admin = Is("127.0.0.1:9644"), Text("ADDR|off");
         /// Topics that have metrics of their own, at a time; the others share the name _other.
         metrics_topics_max: usize = Is("1000"), count(0, 100_000);
+        /// Groups whose members are counted, and partitions with offsets of groups whose lag is told, at a time; divided among the shards.
+        metrics_groups_max: usize = Is("10000"), count(0, 1_000_000);
     }
 
     "Logging" {

@@ -28,6 +28,8 @@ use crate::record::{Batch, Builder};
 use crate::store::PartitionId;
 use crate::wire::{ErrorCode, Uuid};
 
+mod survey;
+
 /// A batch takes no more records of others when it has that much.
 const BATCH_BYTES: usize = 256 << 10;
 /// Appends taken at once.
@@ -93,6 +95,8 @@ struct Inner {
     waiting: FxHashMap<Ticket, ReplyTo<Reply>>,
     next_ticket: Ticket,
     queue: VecDeque<Queued>,
+    /// What the last survey found.
+    times: survey::Times,
     /// No more is taken.
     stopped: bool,
 }
@@ -130,6 +134,7 @@ impl Coordinator {
             waiting: FxHashMap::default(),
             next_ticket: 0,
             queue: VecDeque::new(),
+            times: survey::Times::default(),
             stopped: false,
         };
         Rc::new(Coordinator {

@@ -188,6 +188,19 @@ metrics! {
         TOPIC_FETCHED_BYTES = Counter "tidegate_topic_fetched_bytes_total" by "topic";
     }
 
+    "Groups" {
+        /// Groups by their state, as Kafka calls it.
+        GROUPS = Gauge "tidegate_groups" by "state";
+        /// Members of a group.
+        GROUP_MEMBERS = Gauge "tidegate_group_members" by "group";
+        /// Records between a group's committed offset and the end of the partition, as consumers see it.
+        GROUP_LAG = Gauge "tidegate_group_lag" by "group", "topic", "partition";
+        /// Age of the oldest record that the group has not committed. Missing where that record could not be read within half a second.
+        GROUP_LAG_SECONDS = Gauge "tidegate_group_lag_seconds" by "group", "topic", "partition";
+        /// Groups and partitions that have no series of their own here, as there are more than metrics_groups_max.
+        GROUP_SERIES_HIDDEN = Gauge "tidegate_group_series_hidden";
+    }
+
     "Process" {
         /// Which build runs; always 1.
         BUILD_INFO = Gauge "tidegate_build_info" by "version";
