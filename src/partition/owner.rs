@@ -38,8 +38,6 @@ use crate::store::{
 
 mod survey;
 
-/// A checkpoint is due after that much. It bounds what a start after a crash has to read and to sync.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Longer than any process runs, and short enough to be counted with.
 const REMOVAL_DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Segment files kept open by one shard.
@@ -802,7 +800,7 @@ impl Inner {
             self.refuse_deletions();
         }
         let clock = &self.checkpoint;
-        let grown = clock.bytes >= CHECKPOINT_BYTES || self.store.wants_checkpoint();
+        let grown = self.store.wants_checkpoint(clock.bytes);
         let due = clock.due || (grown && !clock.failed) || !self.deletions.is_empty();
         due.then(|| self.begin_checkpoint()).flatten()
     }

@@ -61,9 +61,10 @@ impl Store {
         }
     }
 
-    pub fn wants_checkpoint(&self) -> bool {
+    /// Whether a checkpoint is due when so many bytes were committed since the last one.
+    pub fn wants_checkpoint(&self, bytes: u64) -> bool {
         match self {
-            Store::Local(store) => store.wants_checkpoint(),
+            Store::Local(store) => store.wants_checkpoint(bytes),
         }
     }
 

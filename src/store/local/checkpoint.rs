@@ -7,8 +7,9 @@
 //!         its end (8), its index entries (4), its largest timestamp (8), state length (4), state
 //!   CRC-32C of all before (u32)
 //! ```
-//! Each start writes one file with all partitions, of a new generation, and then removes the older
-//! ones; the shards' own files, each replaced whole, are of the generation after that. A partition may
+//! A start writes one file with all partitions, of a new generation, and then removes the older ones;
+//! the shards' own files, each replaced whole, are of the generation after that. (After a crash with
+//! `flush = os` it writes none, and removes only those that say nothing any more.) A partition may
 //! stand in several: the one that is further on holds, for none goes beyond what is synced. Of two that
 //! are equally far the younger one holds: the start of the log may have moved.
 
@@ -36,6 +37,8 @@ pub(super) struct Entry<R> {
     pub state: R,
     /// Of the file that it was in.
     pub generation: u64,
+    /// That file, counted in [`Checkpoints::files`].
+    pub file: usize,
 }
 
 /// Collects the partitions of a checkpoint.
@@ -124,6 +127,7 @@ pub(super) fn read_all<R: Replay>(dir: &Path) -> io::Result<Checkpoints<R>> {
         for entry in entries {
             let entry = Entry {
                 generation,
+                file: all.files.len(),
                 ..entry
             };
             let known = all.entries.get(&entry.id);
@@ -177,5 +181,6 @@ fn decode_entry<R: Replay>(body: &mut &[u8]) -> Option<Entry<R>> {
         point,
         state,
         generation: 0,
+        file: 0,
     })
 }

@@ -179,7 +179,7 @@ impl Log {
             unsynced_from,
             unsynced_names: unsynced_from.is_some(),
             dropped: Vec::new(),
-            needed_from: at.segment_base,
+            needed_from: unsynced_from.unwrap_or(at.segment_base),
             needed_next: at.segment_base,
         }
     }
@@ -532,6 +532,11 @@ impl Log {
             file: if active { self.file.clone() } else { None },
             index: active.then(|| Box::new(IndexReader::active(path, &self.index)) as OpenIndex),
         }
+    }
+
+    /// True if there are bytes that no checkpoint has synced.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.unsynced_from.is_some()
     }
 
     /// Plans to make everything appended so far durable.

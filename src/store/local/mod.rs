@@ -44,6 +44,11 @@ pub mod segment;
 mod simulation;
 
 const FORMAT_VERSION: u32 = 1;
+/// A checkpoint is due after that much. It bounds what a start after a crash has to read, and with
+/// `flush = durable` to sync. With `flush = os` it syncs what the kernel would otherwise write when it
+/// sees fit, so it should have had the time to.
+const CHECKPOINT_BYTES_DURABLE: u64 = 64 << 20;
+const CHECKPOINT_BYTES_OS: u64 = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -125,8 +130,7 @@ impl DataDir {
             journal: &journal,
             checkpoint: &checkpoint,
         };
-        let start =
-            recovery::recover::<R>(&folders, partitions, clean, options.shards, options.rolling)?;
+        let start = recovery::recover::<R>(&folders, partitions, clean, options)?;
         let store = |shard| LocalStore {
             topics: topics.clone(),
             checkpoint: checkpoint::path(&checkpoint, start.generation + 1, shard),
@@ -135,6 +139,7 @@ impl DataDir {
                 .durable
                 .then(|| Journal::new(journal.clone(), shard)),
             unsynced: Vec::new(),
+            behind: start.behind,
         };
         Ok((
             start.partitions,
@@ -220,6 +225,8 @@ pub struct LocalStore {
     journal: Option<Journal>,
     /// What a checkpoint that failed should have synced.
     unsynced: Vec<SyncPlan>,
+    /// The start left to the first checkpoint what it should have synced.
+    behind: bool,
 }
 
 impl LocalStore {
@@ -286,8 +293,12 @@ impl LocalStore {
         self.journal.as_ref().map_or(0, Journal::files)
     }
 
-    pub fn wants_checkpoint(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::wants_checkpoint)
+    /// Whether a checkpoint is due when so many bytes were committed since the last one.
+    pub fn wants_checkpoint(&self, bytes: u64) -> bool {
+        match &self.journal {
+            Some(journal) => bytes >= CHECKPOINT_BYTES_DURABLE || journal.wants_checkpoint(),
+            None => bytes >= CHECKPOINT_BYTES_OS || self.behind,
+        }
     }
 
     /// Plans a checkpoint of these partitions (all of the shard). No commit may be under way.
@@ -295,6 +306,7 @@ impl LocalStore {
         &mut self,
         partitions: impl Iterator<Item = (&'a mut Log, i64, &'a R)>,
     ) -> Checkpoint {
+        self.behind = false;
         let mut syncs = std::mem::take(&mut self.unsynced);
         let mut writer = checkpoint::Writer::new();
         for (log, log_start_offset, state) in partitions {

@@ -2,16 +2,20 @@
 //!
 //! After a clean stop the checkpoint says it all. Otherwise each partition's segments are scanned from
 //! its checkpoint on, merged with what the journal holds of it: where the two differ the journal is
-//! right (only it was synced before the acknowledgement), and what is torn at the end is cut off. All
-//! that is found is synced and checkpointed before anybody may read it, so that nobody sees a record
-//! that a power loss could take back, and each run begins with an empty journal.
+//! right (only it was synced before the acknowledgement), and what is torn at the end is cut off.
+//!
+//! With `flush = durable` all that is found is synced and checkpointed before anybody may read it, so
+//! that nobody sees a record that a power loss could take back, and each run begins with an empty
+//! journal. With `flush = os` a power loss may take back what anybody has seen: what is found is left
+//! to the next checkpoint, and until then the earlier ones stay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::Options;
 use super::checkpoint::{self, Entry};
 use super::fault::Faults;
 use super::file::{self, open_or_make, read_at, replace_durably};
@@ -48,8 +52,10 @@ impl Report {
 pub(super) struct Start<R> {
     pub partitions: Vec<Recovered<R, Log>>,
     pub report: Report,
-    /// Of the checkpoint that recovery made.
+    /// Of the checkpoint that recovery made, or left to the shards.
     pub generation: u64,
+    /// What was found is not synced.
+    pub behind: bool,
 }
 
 pub(super) struct Folders<'a> {
@@ -66,8 +72,7 @@ pub(super) fn recover<R: Replay>(
     folders: &Folders<'_>,
     partitions: &[PartitionId],
     clean: bool,
-    threads: usize,
-    rolling: Rolling,
+    options: &Options,
 ) -> io::Result<Start<R>> {
     let mut checkpoints = checkpoint::read_all::<R>(folders.checkpoint)?;
     let mut journal = journal::read_all(folders.journal)?;
@@ -84,6 +89,9 @@ pub(super) fn recover<R: Replay>(
     for found in journal.batches {
         by_partition.entry(found.id).or_default().push(found);
     }
+    let entries = &checkpoints.entries;
+    let known = partitions.iter().filter_map(|id| entries.get(id));
+    let telling: HashSet<usize> = known.map(|entry| entry.file).collect();
     let work = partitions.iter().map(|id| Work {
         id: *id,
         entry: checkpoints.entries.remove(id),
@@ -97,11 +105,13 @@ pub(super) fn recover<R: Replay>(
         loop {
             let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
             let Some(work) = next else { return Ok(done) };
-            done.push(work.run(folders.topics, clean, rolling)?);
+            done.push(work.run(folders.topics, clean, options.rolling)?);
         }
     };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(run)).collect();
+        let workers: Vec<_> = (0..options.shards.max(1))
+            .map(|_| scope.spawn(run))
+            .collect();
         let join = |w: std::thread::ScopedJoinHandle<'_, _>| {
             w.join()
                 .unwrap_or_else(|_| Err(io::Error::other("a recovery thread panicked")))
@@ -115,37 +125,54 @@ pub(super) fn recover<R: Replay>(
             recovered.push(partition);
         }
     }
-    let unsynced: Vec<_> = recovered
-        .iter_mut()
-        .filter_map(|p| p.log.plan_sync())
-        .collect();
-    super::log::sync_all(&unsynced, folders.topics).map_err(io::Error::other)?;
     let generation = checkpoints.next_generation;
-    save_checkpoint(
-        &checkpoint::path(folders.checkpoint, generation, 0),
-        &mut recovered,
-    )?;
-    for done_with in checkpoints.files.iter().chain(&journal.files) {
-        file::remove(done_with)?;
+    let checkpoint_files = checkpoints.files.iter();
+    // A journal that is left over from `flush = durable` must not outlive this start.
+    let may_wait = !options.durable && journal.files.is_empty();
+    let behind = may_wait && recovered.iter().any(|p| p.log.has_unsynced());
+    if behind {
+        for (_, silent) in checkpoint_files
+            .enumerate()
+            .filter(|(n, _)| !telling.contains(n))
+        {
+            file::remove(silent)?;
+        }
+    } else {
+        make_durable(folders, generation, &mut recovered)?;
+        for done_with in checkpoint_files.chain(&journal.files) {
+            file::remove(done_with)?;
+        }
     }
     Ok(Start {
         partitions: recovered,
         report,
         generation,
+        behind,
     })
 }
 
-fn save_checkpoint<R: Replay>(path: &Path, partitions: &mut [Recovered<R, Log>]) -> io::Result<()> {
+/// Syncs all that was found, and makes a checkpoint of it.
+fn make_durable<R: Replay>(
+    folders: &Folders<'_>,
+    generation: u64,
+    partitions: &mut [Recovered<R, Log>],
+) -> io::Result<()> {
+    let unsynced = partitions.iter_mut().filter_map(|p| p.log.plan_sync());
+    let unsynced: Vec<_> = unsynced.collect();
+    super::log::sync_all(&unsynced, folders.topics).map_err(io::Error::other)?;
     let mut writer = checkpoint::Writer::new();
-    for partition in partitions {
+    for partition in &mut *partitions {
         writer.add(
             partition.id,
             partition.log_start_offset,
-            partition.log.point(),
+            partition.log.plan_checkpoint(),
             &partition.state,
         );
     }
-    replace_durably(path, &writer.finish())
+    let path = checkpoint::path(folders.checkpoint, generation, 0);
+    replace_durably(&path, &writer.finish())?;
+    partitions.iter_mut().for_each(|p| p.log.checkpointed());
+    Ok(())
 }
 
 struct Work<R> {
@@ -173,6 +200,7 @@ impl<R: Replay> Work<R> {
                 point: LogPoint::empty(first),
                 state: R::default(),
                 generation: 0,
+                file: 0,
             }
         });
         entry.state.roll_back(entry.point.next_offset);
@@ -283,6 +311,10 @@ impl<R: Replay> Rebuild<R> {
             let whole = self.scan(&file, &mut journal)?;
             if !whole {
                 self.cut(&file)?;
+                if self.point.position == 0 {
+                    // Without its header it would stand in the way of the segments to come.
+                    self.open_last()?;
+                }
                 break;
             }
         }

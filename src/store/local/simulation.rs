@@ -4,7 +4,8 @@
 //! drop or tear whatever no sync has covered, and take renames back. What a failing file may do: refuse
 //! any operation, once or for a while, and make half of a write. What neither may ever do: lose, change,
 //! reorder or repeat what a commit has acknowledged, give an offset twice, bring back what a client
-//! deleted, or stop writing from going on when nothing fails any more.
+//! deleted, or stop writing from going on when nothing fails any more. With `flush = os` a power loss
+//! may take the end of a log: what comes behind the last checkpoint, and nothing out of its middle.
 //!
 //! `SIMULATION_CASES` says how many runs to make (by default as many as proptest makes).
 
@@ -144,6 +145,8 @@ struct World {
     data: Option<DataDir>,
     stores: Vec<LocalStore>,
     replicas: HashMap<PartitionId, Replica>,
+    /// A power loss may have taken acknowledged batches; not those before these offsets.
+    lossy: Option<HashMap<PartitionId, i64>>,
 }
 
 impl World {
@@ -158,6 +161,7 @@ impl World {
             data: None,
             stores: Vec::new(),
             replicas: HashMap::new(),
+            lossy: None,
         }
     }
 
@@ -193,6 +197,7 @@ impl World {
     fn start(&mut self, shards: usize) -> Result<(), TestCaseError> {
         self.shards = shards;
         let (data, recovered, stores) = self.open().unwrap();
+        let lossy = self.lossy.take();
         for partition in recovered {
             let before = self.replicas.remove(&partition.id);
             let start = partition.log_start_offset;
@@ -214,6 +219,12 @@ impl World {
                 acked_start,
             };
             let found = replica.read_all().expect("readable");
+            if let Some(synced) = &lossy {
+                let synced = synced.get(&partition.id).copied().unwrap_or(0);
+                prop_assert!(replica.log.next_offset() >= synced);
+                let lost = replica.kept().len().saturating_sub(found.len());
+                replica.acked.truncate(replica.acked.len() - lost);
+            }
             let kept = replica.kept();
             prop_assert!(
                 found.len() >= kept.len(),
@@ -362,6 +373,11 @@ impl World {
             if let Some(removal) = replica.log.plan_removal() {
                 removal.retire();
                 if rng.random() {
+                    // Those renamed before go before.
+                    let dir = partition_dir(self.root.path(), replica.log.id());
+                    for retired in retired_in(&dir) {
+                        std::fs::remove_file(retired).unwrap();
+                    }
                     removal.remove();
                 }
             }
@@ -393,11 +409,19 @@ impl World {
     }
 
     /// After a power loss, what no checkpoint has synced in the segments may be torn anywhere: only
-    /// the journal can be relied on. The last renames may not have happened.
-    fn lose_power(&self, rng: &mut TestRng) {
-        let synced = self.synced_points();
+    /// the journal can be relied on, if there is one. The last renames may not have happened.
+    fn lose_power(&mut self, rng: &mut TestRng) {
+        let points = self.synced_points();
+        let synced: HashMap<_, _> = points
+            .iter()
+            .map(|(id, point)| (*id, (point.segment_base, point.position)))
+            .collect();
+        if !self.durable {
+            let ends = points.iter().map(|(id, point)| (*id, point.next_offset));
+            self.lossy = Some(ends.collect());
+        }
         for id in &self.ids {
-            let dir = recovery::partition_dir(&self.root.path().join("topics"), *id);
+            let dir = partition_dir(self.root.path(), *id);
             take_renames_back(&dir, rng);
             let (base, position) = synced.get(id).copied().unwrap_or((0, 0));
             for found in segment::list(&dir)
@@ -412,25 +436,34 @@ impl World {
         }
     }
 
-    fn synced_points(&self) -> HashMap<PartitionId, (i64, u64)> {
+    fn synced_points(&self) -> HashMap<PartitionId, log::LogPoint> {
         let checkpoints =
             checkpoint::read_all::<Seen>(&self.root.path().join("checkpoint")).unwrap();
         checkpoints
             .entries
             .values()
-            .map(|e| (e.id, (e.point.segment_base, e.point.position)))
+            .map(|e| (e.id, e.point))
             .collect()
     }
 }
 
+fn partition_dir(root: &Path, id: PartitionId) -> PathBuf {
+    recovery::partition_dir(&root.join("topics"), id)
+}
+
+/// Segments that were renamed to go, the oldest first.
+fn retired_in(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).into_iter().flatten();
+    let paths = files.map(|file| file.unwrap().path());
+    let renamed = |path: &PathBuf| path.to_string_lossy().ends_with(".log.deleted");
+    let mut retired: Vec<_> = paths.filter(renamed).collect();
+    retired.sort();
+    retired
+}
+
 /// Some of the youngest segments that were renamed to go have their old names.
 fn take_renames_back(dir: &Path, rng: &mut TestRng) {
-    let Ok(files) = file::list(dir) else {
-        return;
-    };
-    let renamed = |path: &PathBuf| path.to_string_lossy().ends_with(".log.deleted");
-    let mut retired: Vec<_> = files.into_iter().filter(renamed).collect();
-    retired.sort();
+    let mut retired = retired_in(dir);
     let stay = rng.random_range(0..=retired.len());
     for path in retired.drain(stay..) {
         std::fs::rename(&path, path.with_extension("")).unwrap();
@@ -476,7 +509,7 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
             _ => {
                 world.crash(rng);
                 fault::end();
-                if world.durable {
+                if world.durable || rng.random() {
                     world.lose_power(rng);
                 }
                 world.start(rng.random_range(1..4))?;
