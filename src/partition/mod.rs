@@ -119,8 +119,14 @@ pub struct Partition {
     leader_epoch: i32,
     state: State,
     tail: Tail,
+    /// Somebody reads, so what is committed goes to the tail.
+    is_read: bool,
+    /// Somebody has read since [`Partition::rest`] was called last.
+    was_read: bool,
     /// Appended, and not yet taken by a commit.
     waiting: Vec<StoredBatch>,
+    /// Of all batches appended and not yet committed.
+    uncommitted_bytes: usize,
     incarnation: u32,
 }
 
@@ -136,7 +142,10 @@ impl Partition {
             leader_epoch: 0,
             state: State::default(),
             tail: Tail::default(),
+            is_read: false,
+            was_read: false,
             waiting: Vec::new(),
+            uncommitted_bytes: 0,
             incarnation: 0,
         }
     }
@@ -159,7 +168,10 @@ impl Partition {
             leader_epoch,
             state,
             tail: Tail::default(),
+            is_read: false,
+            was_read: false,
             waiting: Vec::new(),
+            uncommitted_bytes: 0,
             incarnation: 0,
         }
     }
@@ -291,11 +303,11 @@ impl Partition {
             last_offset,
             max_timestamp: header.max_timestamp(),
             head: header.patched_head(base_offset, self.leader_epoch),
-            body: self.tail.keep(batch.after_head()),
+            body: batch.after_head(),
         };
         self.state.epochs.assign(self.leader_epoch, base_offset);
         self.next_offset = last_offset + 1;
-        self.tail.push(stored.clone());
+        self.uncommitted_bytes += stored.size();
         self.waiting.push(stored);
         Ok(self.appended(base_offset, last_offset, None))
     }
@@ -325,31 +337,36 @@ impl Partition {
             .plan_append(std::mem::take(&mut self.waiting), now_ms)
     }
 
-    /// The store has what was planned: it may be read from now on.
-    pub fn committed(&mut self, plan: &AppendPlan, stored: Stored) {
+    /// The store has what was planned: it may be read from now on. Gives the bytes that were kept in
+    /// memory.
+    pub fn committed(&mut self, plan: &AppendPlan, stored: Stored) -> usize {
         self.log.appended(plan, stored);
+        let before = self.tail.bytes();
         for batch in plan.batches() {
             self.state
                 .note_timestamp(batch.max_timestamp, batch.base_offset);
             self.high_watermark = batch.last_offset + 1;
+            self.uncommitted_bytes -= batch.size();
+            if self.is_read {
+                self.tail.keep(batch);
+            }
         }
+        self.tail.bytes() - before
     }
 
     /// The store failed: all that is not committed is gone, and gives its offsets back.
-    /// Gives the bytes that left the tail.
-    pub fn roll_back(&mut self, plan: &AppendPlan) -> usize {
+    pub fn roll_back(&mut self, plan: &AppendPlan) {
         self.log.roll_back(plan);
         self.waiting.clear();
+        self.uncommitted_bytes = 0;
         self.next_offset = self.high_watermark;
         self.incarnation += 1;
         self.state.roll_back(self.high_watermark);
-        self.tail.roll_back(self.high_watermark)
     }
 
     /// Bytes appended and not yet committed.
     pub fn uncommitted_bytes(&self) -> usize {
-        self.tail
-            .available(self.high_watermark, i64::MAX, usize::MAX)
+        self.uncommitted_bytes
     }
 
     /// True if what was appended is committed now. False once it was rolled back, and before.
@@ -362,7 +379,7 @@ impl Partition {
         if offset >= self.high_watermark || offset < self.log_start_offset {
             0
         } else if self.tail.holds(offset) {
-            self.tail.available(offset, self.high_watermark, enough)
+            self.tail.available(offset, enough)
         } else {
             enough
         }
@@ -381,7 +398,7 @@ impl Partition {
         } else if offset >= self.high_watermark {
             Read::AtEnd
         } else if self.tail.holds(offset) {
-            Read::Batches(self.tail.read(offset, self.high_watermark, max_bytes))
+            Read::Batches(self.tail.read(offset, max_bytes))
         } else {
             // What is committed and not in the tail is in a segment.
             self.log
@@ -406,9 +423,23 @@ impl Partition {
         }
     }
 
+    /// Somebody reads: what is committed from now on is kept in memory.
+    pub fn note_reader(&mut self) {
+        self.is_read = true;
+        self.was_read = true;
+    }
+
+    /// Time has passed. If nobody has read meanwhile, memory is given back.
+    pub fn rest(&mut self) {
+        self.is_read = std::mem::take(&mut self.was_read);
+        if !self.is_read {
+            self.tail = Tail::default();
+        }
+    }
+
     /// Makes room in memory: drops the oldest batch of the tail. Gives its bytes.
     pub fn evict_oldest(&mut self) -> Option<usize> {
-        self.tail.evict_oldest(self.high_watermark)
+        self.tail.evict_oldest()
     }
 
     pub fn tail_bytes(&self) -> usize {
@@ -471,6 +502,7 @@ mod tests {
     fn nothing_is_visible_before_it_is_committed() {
         let folder = tempfile::tempdir().unwrap();
         let mut partition = partition(folder.path());
+        partition.note_reader();
         let first = partition.append(&batch(None, 3), NOW).unwrap();
         assert!(matches!(partition.read(0, 1000), Read::AtEnd));
         // A producer with acks=1 knows of them.
@@ -483,6 +515,30 @@ mod tests {
         assert_eq!(partition.bounds().high_watermark, 3);
         assert!(matches!(partition.read(2, 1000), Read::Batches(_)));
         assert!(matches!(partition.read(3, 1000), Read::AtEnd));
+    }
+
+    #[test]
+    fn only_those_who_are_read_take_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut partition = partition(folder.path());
+        let commit = |partition: &mut Partition| {
+            partition.append(&batch(None, 3), NOW).unwrap();
+            let plan = partition.plan_append(NOW);
+            let kept = partition.committed(&plan, stored());
+            assert_eq!(partition.uncommitted_bytes(), 0);
+            kept
+        };
+        assert_eq!(commit(&mut partition), 0);
+        assert!(matches!(partition.read(0, 1000), Read::Cold(_)));
+        partition.note_reader();
+        assert!(commit(&mut partition) > 0);
+        assert!(matches!(partition.read(3, 1000), Read::Batches(_)));
+        partition.rest();
+        assert!(partition.tail_bytes() > 0, "it was read since");
+        partition.rest();
+        assert_eq!(partition.tail_bytes(), 0);
+        assert!(matches!(partition.read(3, 1000), Read::Cold(_)));
+        assert_eq!(commit(&mut partition), 0);
     }
 
     #[test]

@@ -120,7 +120,8 @@ struct WaitingFetch {
     reply: ReplyTo<Reply>,
 }
 
-/// Whose batch came first: the oldest batch of the shard goes first when memory is short.
+/// Of the tails of partitions that are read: whose batch came first. The oldest batch of the shard goes
+/// first when memory is short.
 #[derive(Default)]
 struct TailBudget {
     order: VecDeque<PartitionId>,
@@ -514,6 +515,7 @@ impl Partitions {
                 slot.partition
                     .expire_producers(now, self.limits.producer_id_expiration_ms);
             }
+            inner.let_tails_rest();
             inner.checkpoint.due |= inner.checkpoint.bytes > 0 || inner.checkpoint.failed;
             drop(inner);
             self.work.notify_waiters();
@@ -575,13 +577,11 @@ impl Inner {
         if self.broken {
             return Err(PartitionError::Storage);
         }
-        let slot = self.slot(id)?;
-        let (waited, before) = (slot.partition.has_waiting(), slot.partition.tail_bytes());
-        let appended = slot.partition.append(batch, now)?;
-        let grown = slot.partition.tail_bytes() - before;
+        let partition = &mut self.slot(id)?.partition;
+        let (waited, before) = (partition.has_waiting(), partition.uncommitted_bytes());
+        let appended = partition.append(batch, now)?;
+        let grown = partition.uncommitted_bytes() - before;
         if grown > 0 {
-            self.tail.order.push_back(id);
-            self.tail.bytes += grown;
             self.uncommitted_bytes += grown;
             if !waited {
                 self.dirty.push(id);
@@ -656,15 +656,19 @@ impl Inner {
                     slot.traffic.produced_bytes += bytes as u64;
                     self.checkpoint.bytes += bytes as u64;
                     self.uncommitted_bytes -= bytes;
-                    slot.partition.committed(&plan, stored);
+                    let kept = slot.partition.committed(&plan, stored);
+                    if kept > 0 {
+                        let batches = std::iter::repeat_n(plan.id(), plan.batches().len());
+                        self.tail.order.extend(batches);
+                        self.tail.bytes += kept;
+                    }
                     woken.extend_from_slice(&slot.watchers);
                 }
                 Err(error) => {
                     log_limited!(error, partition = %plan.id(), %error, "cannot store records; producers are told to try again: make room on the disk, or check it");
                     self.metrics.store_failures.add(1);
-                    let bytes = slot.partition.roll_back(&plan);
-                    self.tail.bytes -= bytes;
-                    self.uncommitted_bytes -= bytes;
+                    self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
+                    slot.partition.roll_back(&plan);
                 }
             }
         }
@@ -774,16 +778,24 @@ impl Inner {
             let Some(slot) = self.slots.get_mut(&id) else {
                 continue;
             };
-            match slot.partition.evict_oldest() {
-                Some(bytes) => self.tail.bytes -= bytes,
-                None if slot.partition.tail_bytes() > 0 => {
-                    // Not committed yet: it stays the oldest.
-                    self.tail.order.push_front(id);
-                    return;
-                }
-                None => {}
-            }
+            self.tail.bytes -= slot.partition.evict_oldest().unwrap_or(0);
         }
+    }
+
+    /// Gives back what partitions keep in memory that nobody has read for a while.
+    fn let_tails_rest(&mut self) {
+        for slot in self.slots.values_mut() {
+            let before = slot.partition.tail_bytes();
+            if !slot.watchers.is_empty() {
+                slot.partition.note_reader();
+            }
+            slot.partition.rest();
+            self.tail.bytes -= before - slot.partition.tail_bytes();
+        }
+        let slots = &self.slots;
+        let has_tail =
+            |id: &PartitionId| slots.get(id).is_some_and(|s| s.partition.tail_bytes() > 0);
+        self.tail.order.retain(has_tail);
     }
 
     fn close_surplus_files(&mut self) {
@@ -861,6 +873,7 @@ impl Inner {
         self.metrics.fetch_waits.add(1);
         for part in waiting.fetch.parts.iter() {
             if let Ok(slot) = self.slot(part.id) {
+                slot.partition.note_reader();
                 slot.watchers.push(id);
             }
         }
@@ -921,6 +934,7 @@ impl Inner {
             Ok(slot) => slot,
             Err(error) => return Part::failed(error, -1),
         };
+        slot.partition.note_reader();
         let partition = &slot.partition;
         let failed = |error| Part::failed(error, partition.leader_epoch());
         let mut answer = Part::of(partition, Vec::new());

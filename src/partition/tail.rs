@@ -1,4 +1,6 @@
-//! The newest batches of a partition, in memory, for those who read at the end.
+//! The newest batches of a partition that is read, in memory, for those who read at the end.
+//!
+//! Only committed ones.
 
 use std::collections::VecDeque;
 
@@ -22,11 +24,17 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Copies a small body into the arena.
-    pub fn keep(&mut self, body: Bytes) -> Bytes {
-        if body.len() >= COPY_BELOW_BYTES {
-            return body;
-        }
+    /// Takes the next batch in. A small body is copied into the arena.
+    pub fn keep(&mut self, batch: &StoredBatch) {
+        self.bytes += batch.size();
+        let body = match batch.body.len() {
+            ..COPY_BELOW_BYTES => self.copy(&batch.body),
+            _ => batch.body.clone(),
+        };
+        self.batches.push_back(StoredBatch { body, ..*batch });
+    }
+
+    fn copy(&mut self, body: &[u8]) -> Bytes {
         if self.arena.capacity() < body.len() {
             // A first piece that fits a small partition; more only for those that are written a lot.
             let room = if self.batches.is_empty() {
@@ -36,13 +44,8 @@ impl Tail {
             };
             self.arena = BytesMut::with_capacity(room);
         }
-        self.arena.extend_from_slice(&body);
+        self.arena.extend_from_slice(body);
         self.arena.split().freeze()
-    }
-
-    pub fn push(&mut self, batch: StoredBatch) {
-        self.bytes += batch.size();
-        self.batches.push_back(batch);
     }
 
     /// Bytes of all batches held.
@@ -50,27 +53,14 @@ impl Tail {
         self.bytes
     }
 
-    /// Drops the oldest batch if it lies below `committed`; gives its size.
-    pub fn evict_oldest(&mut self, committed: i64) -> Option<usize> {
-        let oldest = self.batches.front()?;
-        if oldest.last_offset >= committed {
-            return None;
-        }
+    /// Drops the oldest batch; gives its size.
+    pub fn evict_oldest(&mut self) -> Option<usize> {
         let size = self.batches.pop_front()?.size();
         self.bytes -= size;
         if self.batches.is_empty() {
             self.arena = BytesMut::new();
         }
         Some(size)
-    }
-
-    /// Drops all from `offset` on; gives the bytes dropped.
-    pub fn roll_back(&mut self, offset: i64) -> usize {
-        let before = self.bytes;
-        while let Some(batch) = self.batches.pop_back_if(|b| b.last_offset >= offset) {
-            self.bytes -= batch.size();
-        }
-        before - self.bytes
     }
 
     /// True if the batch that holds `offset` is here.
@@ -81,10 +71,10 @@ impl Tail {
             && self.batches.back().is_some_and(|b| b.last_offset >= offset)
     }
 
-    /// Bytes of whole batches from the one that holds `offset` up to `end`, counted up to `enough`.
-    pub fn available(&self, offset: i64, end: i64, enough: usize) -> usize {
+    /// Bytes of batches from the one that holds `offset` on, counted up to `enough`.
+    pub fn available(&self, offset: i64, enough: usize) -> usize {
         let mut bytes = 0;
-        for batch in self.from(offset).take_while(|b| b.last_offset < end) {
+        for batch in self.from(offset) {
             bytes += batch.size();
             if bytes >= enough {
                 break;
@@ -93,13 +83,13 @@ impl Tail {
         bytes
     }
 
-    /// Whole batches from the one that holds `offset`, below `end`: at least one, then as many as fit.
+    /// Whole batches from the one that holds `offset` on: at least one, then as many as fit.
     /// Large bodies are shared, not copied.
-    pub fn read(&self, offset: i64, end: i64, max_bytes: usize) -> Vec<Bytes> {
+    pub fn read(&self, offset: i64, max_bytes: usize) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         let mut gather = BytesMut::new();
         let mut total = 0;
-        for batch in self.from(offset).take_while(|b| b.last_offset < end) {
+        for batch in self.from(offset) {
             if total > 0 && total + batch.size() > max_bytes {
                 break;
             }
