@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 use crate::record::batch::Batch;
 use crate::record::{Record, records};
-use crate::store::local::segment::{HEADER_LEN, Scanned, Scanner, SegmentError, SegmentHeader};
+use crate::store::local::segment::{
+    HEADER_LEN, Name, Scanned, Scanner, SegmentError, SegmentHeader,
+};
 
 /// Records of one batch are shown up to this size; a larger one is said to be too large.
 const INFLATED_BYTES_MAX: usize = 1 << 30;
@@ -43,8 +45,17 @@ pub fn dump(path: &Path, out: &mut impl Write) -> Result<(), DumpError> {
         "segment of topic {} partition {}, base offset {}, {len} bytes",
         header.id.topic, header.id.index, header.base_offset
     )?;
+    let compacted = Name::of(path).and_then(|name| name.compacted);
+    if let Some(compacted) = compacted {
+        writeln!(
+            out,
+            "compacted up to offset {}; stands for those up to {}",
+            compacted.clean_offset, compacted.end_offset
+        )?;
+    }
     let mut totals = Totals {
         next_offset: header.base_offset,
+        may_have_holes: compacted.is_some(),
         ..Totals::default()
     };
     let mut scanner = Scanner::new(&file, HEADER_LEN as u64);
@@ -81,6 +92,7 @@ struct Totals {
     records: usize,
     faults: usize,
     next_offset: i64,
+    may_have_holes: bool,
 }
 
 impl Totals {
@@ -112,7 +124,11 @@ impl Totals {
             )?;
         }
         writeln!(out)?;
-        if header.base_offset() != self.next_offset {
+        let goes_on = match self.may_have_holes {
+            true => header.base_offset() >= self.next_offset,
+            false => header.base_offset() == self.next_offset,
+        };
+        if !goes_on {
             self.fault(
                 out,
                 &format!("the offset before it was {}", self.next_offset - 1),

@@ -22,7 +22,7 @@ use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::group::coordinator::{self, Coordinator};
 use crate::partition::State;
-use crate::partition::owner::{Limits, Partitions};
+use crate::partition::owner::{CleanerLimits, Limits, Partitions};
 use crate::store::local::{DataDir, OpenError, Options, Report};
 use crate::store::{Log, Recovered, Store};
 
@@ -333,6 +333,13 @@ fn make_gateway(
         checkpoint_interval: config.checkpoint_interval,
         retention_check_interval: config.log_retention_check_interval,
         answer_bytes: config.answer_memory,
+        cleaner: config.log_cleaner_enable.then(|| CleanerLimits {
+            backoff: config.log_cleaner_backoff,
+            memory_bytes: config.log_cleaner_dedupe_buffer_size / config.shards,
+            bytes_per_second: config
+                .log_cleaner_io_max_bytes_per_second
+                .map(|bytes| bytes / config.shards as u64),
+        }),
         producer_id_expiration_ms: config.producer_id_expiration.as_millis() as i64,
     };
     let partitions = Partitions::new(

@@ -245,6 +245,16 @@ impl Scrape<'_> {
         self.surveyed(&JOURNAL_FILES, |s| s.partitions.journal_files);
         self.total(&CHECKPOINTS, |shard| &shard.checkpoints);
         self.total(&CHECKPOINT_FAILURES, |shard| &shard.checkpoint_failures);
+        self.total(&COMPACTIONS, |shard| &shard.compactions);
+        self.total(&COMPACTION_FAILURES, |shard| &shard.compaction_failures);
+        self.total(&COMPACTION_READ_BYTES, |shard| &shard.compaction_read_bytes);
+        self.total(&COMPACTION_WRITTEN_BYTES, |shard| {
+            &shard.compaction_written_bytes
+        });
+        self.each(&UNCLEANABLE_PARTITIONS, |shard| {
+            &shard.uncleanable_partitions
+        });
+        self.each(&MAX_DIRTY_PERCENT, |shard| &shard.max_dirty_percent);
         self.surveyed(&OPEN_SEGMENTS, |s| s.partitions.open_segments);
     }
 

@@ -103,6 +103,10 @@ impl PartialEq for Ratio {
 impl Eq for Ratio {}
 
 impl Ratio {
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
     /// As Java writes it.
     fn text(self) -> String {
         let text = match self.0 {
@@ -193,6 +197,9 @@ impl From<&Config> for TopicConfig {
             retention_ms: config.log_retention.map_or(-1, millis),
             retention_bytes: config.log_retention_bytes.map_or(-1, |bytes| bytes as i64),
             file_delete_delay_ms: millis(config.log_segment_delete_delay),
+            delete_retention_ms: millis(config.log_cleaner_delete_retention),
+            min_compaction_lag_ms: millis(config.log_cleaner_min_compaction_lag),
+            max_compaction_lag_ms: millis(config.log_cleaner_max_compaction_lag),
             ..Self::default()
         }
     }
@@ -243,7 +250,7 @@ pub const TABLE: &[Row] = &[
         name: "cleanup.policy",
         broker_name: "log.cleanup.policy",
         kind: ConfigType::List,
-        doc: "What becomes of old records: deleted, or compacted to the last of each key, which is not done yet.",
+        doc: "What becomes of old records: deleted, or compacted to the last of each key.",
         set: |config, given| {
             config.cleanup_policy = given.cleanup_policy()?;
             Ok(())
@@ -309,7 +316,7 @@ pub const TABLE: &[Row] = &[
         name: "delete.retention.ms",
         broker_name: "log.cleaner.delete.retention.ms",
         kind: ConfigType::Long,
-        doc: "How long a compacted topic keeps the marks of deleted keys; for when topics are compacted.",
+        doc: "How long a compacted topic keeps the marks of deleted keys, from the time that it is compacted with them.",
         set: |config, given| {
             config.delete_retention_ms = given.long(0)?;
             Ok(())
@@ -331,7 +338,7 @@ pub const TABLE: &[Row] = &[
         name: "max.compaction.lag.ms",
         broker_name: "log.cleaner.max.compaction.lag.ms",
         kind: ConfigType::Long,
-        doc: "After how long a record is compacted at the latest; until then, when a segment of a compacted topic is rolled.",
+        doc: "After how long a record is compacted at the latest, whatever the ratio; a segment of a compacted topic is rolled after it, too.",
         set: |config, given| {
             config.max_compaction_lag_ms = given.long(1)?;
             Ok(())
@@ -392,7 +399,7 @@ pub const TABLE: &[Row] = &[
         name: "min.cleanable.dirty.ratio",
         broker_name: "log.cleaner.min.cleanable.ratio",
         kind: ConfigType::Double,
-        doc: "How much of a log is not compacted yet before it is; for when topics are compacted.",
+        doc: "How much of a log is not compacted yet before it is.",
         set: |config, given| {
             config.min_cleanable_dirty_ratio = given.ratio()?;
             Ok(())
@@ -403,7 +410,7 @@ pub const TABLE: &[Row] = &[
         name: "min.compaction.lag.ms",
         broker_name: "log.cleaner.min.compaction.lag.ms",
         kind: ConfigType::Long,
-        doc: "How long a record is not compacted; for when topics are compacted.",
+        doc: "How long a record is not compacted.",
         set: |config, given| {
             config.min_compaction_lag_ms = given.long(0)?;
             Ok(())

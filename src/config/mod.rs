@@ -80,6 +80,20 @@ options! {
         log_retention_check_interval as "log_retention_check_interval_ms": Duration = Is("300000"), millis(1, YEAR_MS), kafka "log.retention.check.interval.ms";
         /// Time for which the files of removed segments stay.
         log_segment_delete_delay as "log_segment_delete_delay_ms": Duration = Is("60000"), millis(0, I64_MAX), kafka "log.segment.delete.delay.ms";
+        /// Whether topics with cleanup.policy=compact are compacted.
+        log_cleaner_enable: bool = Is("true"), Choice(&["true", "false"]), kafka "log.cleaner.enable";
+        /// Time between two looks for logs to be compacted.
+        log_cleaner_backoff as "log_cleaner_backoff_ms": Duration = Is("15000"), millis(1, YEAR_MS), kafka "log.cleaner.backoff.ms";
+        /// Memory for the keys of logs that are being compacted, of all shards together; one that has more keys takes several runs. A shard compacts one log at a time.
+        log_cleaner_dedupe_buffer_size: usize = Is("128MiB"), bytes(MIB, 64 * GIB), kafka "log.cleaner.dedupe.buffer.size";
+        /// Bytes that compaction reads and writes in a second, of all shards together; -1: as many as it can.
+        log_cleaner_io_max_bytes_per_second: Option<u64> = Is("-1"), bytes(1, I64_MAX);
+        /// How long a compacted topic keeps the marks of deleted keys, from the time that it is compacted with them.
+        log_cleaner_delete_retention as "log_cleaner_delete_retention_ms": Duration = Is("86400000"), millis(0, I64_MAX), kafka "log.cleaner.delete.retention.ms";
+        /// How long a record is not compacted.
+        log_cleaner_min_compaction_lag as "log_cleaner_min_compaction_lag_ms": Duration = Is("0"), millis(0, I64_MAX), kafka "log.cleaner.min.compaction.lag.ms";
+        /// After how long a record is compacted at the latest.
+        log_cleaner_max_compaction_lag as "log_cleaner_max_compaction_lag_ms": Duration = Is("9223372036854775807"), millis(1, I64_MAX), kafka "log.cleaner.max.compaction.lag.ms";
         /// Time after which what was written is synced to its segments, which bounds the work of a start after a crash.
         checkpoint_interval as "checkpoint_interval_ms": Duration = Is("30s"), millis(10, HOUR_MS);
         /// Bytes taken but not yet stored, per shard; beyond it producers wait.

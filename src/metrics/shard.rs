@@ -32,6 +32,12 @@ pub struct ShardMetrics {
     pub journal_bytes: Number,
     pub checkpoints: Number,
     pub checkpoint_failures: Number,
+    pub compactions: Number,
+    pub compaction_failures: Number,
+    pub compaction_read_bytes: Number,
+    pub compaction_written_bytes: Number,
+    pub uncleanable_partitions: Number,
+    pub max_dirty_percent: Number,
     /// 1: nothing is stored any more.
     pub broken: Number,
 }

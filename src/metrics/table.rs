@@ -129,6 +129,18 @@ metrics! {
         CHECKPOINTS = Counter "tidegate_checkpoints_total";
         /// Checkpoints that failed.
         CHECKPOINT_FAILURES = Counter "tidegate_checkpoint_failures_total";
+        /// Logs compacted (cleanup.policy=compact).
+        COMPACTIONS = Counter "tidegate_compactions_total";
+        /// Compactions of a log that failed; it stays as it was and is tried again later.
+        COMPACTION_FAILURES = Counter "tidegate_compaction_failures_total";
+        /// Bytes read by compactions.
+        COMPACTION_READ_BYTES = Counter "tidegate_compaction_read_bytes_total";
+        /// Bytes written by compactions.
+        COMPACTION_WRITTEN_BYTES = Counter "tidegate_compaction_written_bytes_total";
+        /// Partitions whose log could not be compacted at the last try.
+        UNCLEANABLE_PARTITIONS = Gauge "tidegate_uncleanable_partitions" by "shard";
+        /// Of the log of which most waits for compaction, how much, in percent; when it was looked at last.
+        MAX_DIRTY_PERCENT = Gauge "tidegate_compaction_max_dirty_percent" by "shard";
         /// Segment files kept open for writing.
         OPEN_SEGMENTS = Gauge "tidegate_open_segments" by "shard";
     }

@@ -12,8 +12,9 @@ use self::messages::EpochEnd;
 use self::producers::{ActiveProducer, Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
+use crate::store::local::{Compaction, CompactionRules, Swap};
 use crate::store::{
-    AppendPlan, Log, PartitionId, ReadPlan, Recovered, Replay, SeekGoal, SeekPlan, Stored,
+    AppendPlan, Log, PartitionId, ReadPlan, Recovered, Removal, Replay, SeekGoal, SeekPlan, Stored,
     StoredBatch,
 };
 
@@ -226,6 +227,10 @@ impl Partition {
         })
     }
 
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     pub fn log_mut(&mut self) -> &mut Log {
         &mut self.log
     }
@@ -276,6 +281,30 @@ impl Partition {
     pub fn expire(&mut self, offset: i64) -> usize {
         self.move_start(offset);
         self.log.drop_expired(offset)
+    }
+
+    /// How much of the log waits for compaction: see [`Log::dirty_ratio`].
+    pub fn dirty_ratio(&self) -> Option<f64> {
+        let stable = self.bounds().last_stable_offset;
+        self.log.dirty_ratio(self.log_start_offset, stable)
+    }
+
+    /// Begins to compact the log: see [`Log::begin_compaction`].
+    pub fn begin_compaction(&mut self, rules: CompactionRules) -> Option<Compaction> {
+        let stable = self.bounds().last_stable_offset;
+        let last_offsets = self.state.producers.last_offsets(self.high_watermark);
+        self.log
+            .begin_compaction(self.log_start_offset, stable, rules, last_offsets)
+    }
+
+    /// Takes over a compacted segment; what memory holds of the same records goes, or those who read
+    /// them there would see what is gone. No commit may be under way. Gives the old files, and number
+    /// and bytes of the batches that left the tail.
+    pub fn take_compacted(&mut self, swap: &Swap) -> (Option<Removal>, (usize, usize)) {
+        match self.log.swap(swap) {
+            Some(old) => (Some(old), self.tail.drop_before(swap.end_offset())),
+            None => (None, (0, 0)),
+        }
     }
 
     /// Gives a validated batch its offsets. A producer's retry gets those it had.
@@ -415,8 +444,9 @@ impl Partition {
             SeekGoal::AtOrAfter(timestamp) => {
                 (max >= timestamp).then(|| self.log.plan_seek(goal, self.log_start_offset))
             }
-            // Records before the log's start count as long as their segment is there, as in Kafka.
-            SeekGoal::Largest if offset >= first => {
+            // Records before the log's start count as long as their segment is there, as in Kafka. One
+            // in a compacted segment may be gone.
+            SeekGoal::Largest if offset >= first && !self.log.is_compacted_at(offset) => {
                 Some(self.log.plan_seek(SeekGoal::AtOrAfter(max), offset))
             }
             SeekGoal::Largest => Some(self.log.plan_seek(goal, first)),

@@ -4,6 +4,7 @@
 //! is under way the next one fills. A producer's answer waits for the commit that covers it; a
 //! consumer's answer waits for a high watermark to move. Neither costs a task.
 
+mod compact;
 mod trim;
 
 use std::cell::RefCell;
@@ -18,6 +19,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shards::local::Notify;
 use shards::{ReplyTo, log_limited};
 
+pub use self::compact::CleanerLimits;
+use self::compact::CleanerState;
 use self::trim::PendingDeletion;
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
@@ -57,6 +60,8 @@ pub struct Limits {
     pub retention_check_interval: Duration,
     /// See [`Partitions::answer_memory`].
     pub answer_bytes: usize,
+    /// Of compaction; `None`: nothing is compacted.
+    pub cleaner: Option<CleanerLimits>,
 }
 
 /// The partitions of one shard.
@@ -94,6 +99,7 @@ struct Inner {
     trims: Vec<PartitionId>,
     /// Partitions whose retention is to be looked at.
     aging: Vec<PartitionId>,
+    cleaner: CleanerState,
     tail: TailBudget,
     checkpoint: CheckpointClock,
     open_files: usize,
@@ -168,6 +174,7 @@ impl Partitions {
             deletions: Vec::new(),
             trims: Vec::new(),
             aging: Vec::new(),
+            cleaner: CleanerState::default(),
             tail: TailBudget::default(),
             checkpoint: CheckpointClock::default(),
             open_files: 0,
@@ -194,6 +201,11 @@ impl Partitions {
             .spawn(async move { this.housekeeping_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.retention_loop().await });
+        if let Some(limits) = self.limits.cleaner {
+            let this = self.clone();
+            self.shard
+                .spawn(async move { this.compaction_loop(limits).await });
+        }
     }
 
     /// What answers that their clients have not taken yet may take, and what is being read from the disk
@@ -367,6 +379,7 @@ impl Partitions {
         while under_way(&self.inner.borrow()) {
             self.settled.notified().await;
         }
+        self.end_compaction_of_deleted().await;
     }
 
     /// Removes what a deleted topic has on the disk.
@@ -398,6 +411,7 @@ impl Partitions {
     async fn commit_loop(self: &Rc<Self>) {
         let worker = self.shard.serial_worker("log");
         loop {
+            self.take_compacted();
             self.trim();
             self.checkpoint_if_due();
             match self.begin_commit() {
@@ -519,6 +533,21 @@ impl Partitions {
             inner.checkpoint.due |= inner.checkpoint.bytes > 0 || inner.checkpoint.failed;
             drop(inner);
             self.work.notify_waiters();
+        }
+    }
+}
+
+impl TailBudget {
+    /// Batches of a partition, its oldest, are not in memory any more.
+    fn forget(&mut self, id: PartitionId, batches: usize, bytes: usize) {
+        self.bytes -= bytes;
+        let mut left = batches;
+        if left > 0 {
+            self.order.retain(|of| {
+                let goes = left > 0 && *of == id;
+                left -= usize::from(goes);
+                !goes
+            });
         }
     }
 }
@@ -984,6 +1013,7 @@ impl Inner {
             id,
             offset,
             missing,
+            swaps,
         }) = part.read
         else {
             return fetched;
@@ -1002,6 +1032,8 @@ impl Inner {
             Some(slot) if offset < slot.partition.bounds().log_start_offset => {
                 PartitionError::OutOfRange
             }
+            // Compacted on the way: whoever reads finds it at the next try.
+            Some(slot) if slot.partition.log().is_outdated(swaps) => return fetched,
             Some(_) => {
                 log_limited!(error, partition = %id, offset, "the segment to be read is missing: was it removed by hand?");
                 PartitionError::Storage

@@ -85,6 +85,16 @@ impl Producers {
         })
     }
 
+    /// Where the last batch of each ends, of those before `committed`.
+    pub fn last_offsets(&self, committed: i64) -> FxHashMap<i64, i64> {
+        let last = |(id, entry): (&i64, &Entry)| {
+            let ends = entry.batches.iter().rev().map(|w| w.last_offset);
+            let mut ends = ends.filter(|last| *last < committed);
+            ends.next().map(|last| (*id, last))
+        };
+        self.entries.iter().filter_map(last).collect()
+    }
+
     /// Judges a batch of an idempotent producer.
     pub fn check(&self, batch: &BatchHeader) -> Result<Sequence, SequenceError> {
         // A producer that is not known may begin anywhere: its state may have expired.

@@ -74,6 +74,8 @@ pub(super) struct ColdRead {
     pub offset: i64,
     /// The file is not there. Whether it was removed as it should, the owner knows.
     pub missing: bool,
+    /// See [`Log::is_outdated`](crate::store::Log::is_outdated).
+    pub swaps: u64,
 }
 
 impl Part {
@@ -117,6 +119,7 @@ impl Part {
             return self;
         };
         let mut missing = false;
+        let swaps = cold.plan.swaps();
         match cold.plan.run() {
             Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
                 self.fetched.batches = vec![bytes]
@@ -132,6 +135,7 @@ impl Part {
             id: cold.id,
             offset: cold.offset,
             missing,
+            swaps,
         });
         self
     }

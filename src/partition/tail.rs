@@ -63,6 +63,17 @@ impl Tail {
         Some(size)
     }
 
+    /// Drops all that end before `offset`; gives their number and their bytes.
+    pub fn drop_before(&mut self, offset: i64) -> (usize, usize) {
+        let gone = self.batches.partition_point(|b| b.last_offset < offset);
+        let bytes = self.batches.drain(..gone).map(|b| b.size()).sum();
+        self.bytes -= bytes;
+        if self.batches.is_empty() {
+            self.arena = BytesMut::new();
+        }
+        (gone, bytes)
+    }
+
     /// True if the batch that holds `offset` is here.
     pub fn holds(&self, offset: i64) -> bool {
         self.batches

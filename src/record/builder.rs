@@ -128,6 +128,13 @@ impl Builder {
         self
     }
 
+    /// The largest timestamp the batch had before compaction, if that of its records is not to count.
+    #[must_use]
+    pub fn max_timestamp(mut self, max_timestamp: i64) -> Self {
+        self.max_timestamp = max_timestamp;
+        self
+    }
+
     /// Appends a record at the next offset. `timestamp` in ms.
     pub fn append(
         &mut self,

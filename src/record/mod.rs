@@ -8,6 +8,7 @@
 
 pub mod batch;
 pub mod builder;
+pub mod compact;
 pub mod compress;
 pub mod error;
 pub mod read;

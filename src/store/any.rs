@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::local;
 use super::{
@@ -237,6 +238,60 @@ impl Log {
         }
     }
 
+    /// True if compacted segments took the place of others since a plan to read was made, whose `swaps` are
+    /// given: the files that it knows may be gone.
+    pub fn is_outdated(&self, swaps: u64) -> bool {
+        match self {
+            Log::Local(log) => log.is_outdated(swaps),
+        }
+    }
+
+    /// True if `offset` lies in a segment that is compacted.
+    pub fn is_compacted_at(&self, offset: i64) -> bool {
+        match self {
+            Log::Local(log) => log.is_compacted_at(offset),
+        }
+    }
+
+    /// See [`local::Log::dirty_ratio`].
+    pub fn dirty_ratio(&self, start: i64, stable: i64) -> Option<f64> {
+        match self {
+            Log::Local(log) => log.dirty_ratio(start, stable),
+        }
+    }
+
+    /// See [`local::Log::begin_compaction`].
+    pub fn begin_compaction(
+        &mut self,
+        start: i64,
+        stable: i64,
+        rules: local::CompactionRules,
+        last_offsets: FxHashMap<i64, i64>,
+    ) -> Option<local::Compaction> {
+        match self {
+            Log::Local(log) => log.begin_compaction(start, stable, rules, last_offsets),
+        }
+    }
+
+    /// See [`local::Log::swap`].
+    pub fn swap(&mut self, swap: &local::Swap) -> Option<Removal> {
+        match self {
+            Log::Local(log) => log.swap(swap).map(Removal::Local),
+        }
+    }
+
+    pub fn end_compaction(&mut self) {
+        match self {
+            Log::Local(log) => log.end_compaction(),
+        }
+    }
+
+    pub fn is_being_compacted(&self) -> bool {
+        match self {
+            Log::Local(log) => log.is_being_compacted(),
+        }
+    }
+
     /// Plans to find a batch by time among those that end at or after `from`.
     pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
         match self {
@@ -387,6 +442,13 @@ impl ReadPlan {
     pub fn run(self) -> io::Result<Bytes> {
         match self {
             ReadPlan::Local(plan) => plan.run(),
+        }
+    }
+
+    /// See [`Log::is_outdated`].
+    pub fn swaps(&self) -> u64 {
+        match self {
+            ReadPlan::Local(plan) => plan.swaps,
         }
     }
 }

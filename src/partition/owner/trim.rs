@@ -35,10 +35,10 @@ struct Trimmed {
     woken: Vec<FetchId>,
 }
 
-struct DelayedRemoval {
-    removal: Removal,
+pub(super) struct DelayedRemoval {
+    pub removal: Removal,
     /// `file.delete.delay.ms`
-    delay: Duration,
+    pub delay: Duration,
 }
 
 impl Partitions {
@@ -152,7 +152,7 @@ impl Partitions {
         self.remove(removals);
     }
 
-    fn remove(&self, mut removals: Vec<DelayedRemoval>) {
+    pub(super) fn remove(&self, mut removals: Vec<DelayedRemoval>) {
         if removals.is_empty() {
             return;
         }
@@ -273,6 +273,9 @@ impl Inner {
         let (Some(keep), Some(slot)) = (keep, self.slots.get_mut(&id)) else {
             return;
         };
+        if slot.partition.log().is_being_compacted() {
+            return;
+        }
         match slot.partition.log_mut().expired(keep, now_ms) {
             Expired::Nothing => {}
             Expired::Unknown(age) => trimmed.ages.push((id, age)),

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::fault::{Op, meet, short_write};
 
@@ -233,6 +233,12 @@ pub(crate) fn written_ms(file: &File) -> io::Result<i64> {
     meet(Op::Read)?;
     let since = file.metadata()?.modified()?.duration_since(UNIX_EPOCH);
     Ok(since.map_or(0, |since| since.as_millis() as i64))
+}
+
+/// Says when a file was written last, in milliseconds since the epoch.
+pub(crate) fn set_written(file: &File, ms: i64) -> io::Result<()> {
+    meet(Op::Write)?;
+    file.set_modified(UNIX_EPOCH + Duration::from_millis(ms.max(0).unsigned_abs()))
 }
 
 /// The big-endian field at `at`, which must be there.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use shards::log_limited;
 
 use super::file::{self, be_u32, be_u64, read_full_at};
-use super::segment::{self, Scanner};
+use super::segment::{self, Name, Scanner};
 
 const HEADER_LEN: usize = 16;
 const ENTRY_LEN: usize = 16;
@@ -178,12 +178,12 @@ impl IndexReader {
     }
 
     /// Of a sealed segment: rebuilt from the log if it is not there or not whole.
-    pub fn sealed(dir: &Path, base_offset: i64) -> io::Result<Self> {
-        let path = segment::index_path(dir, base_offset);
+    pub fn sealed(dir: &Path, segment: Name) -> io::Result<Self> {
+        let path = segment.index_path(dir);
         let file = match Self::open(&path) {
             Ok(file) => file,
             Err(_) => {
-                rebuild(dir, base_offset)?;
+                rebuild(dir, segment)?;
                 Self::open(&path)?
             }
         };
@@ -274,9 +274,10 @@ impl IndexReader {
 }
 
 /// Writes a sealed segment's index anew from its batches.
-fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
+fn rebuild(dir: &Path, segment: Name) -> io::Result<()> {
+    let base_offset = segment.base_offset;
     log_limited!(warn, dir = %dir.display(), base_offset, "a segment's index was missing or damaged; rebuilding it from the log: check the disk if nobody removed it");
-    let log = file::open(&segment::log_path(dir, base_offset))?;
+    let log = file::open(&segment.log_path(dir))?;
     let mut scanner = Scanner::new(&log, segment::HEADER_LEN as u64);
     let mut index = ActiveIndex::new();
     let (mut max_timestamp, mut end) = (i64::MIN, base_offset);
@@ -286,10 +287,14 @@ fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
             batch.position,
             max_timestamp,
         );
-        max_timestamp = max_timestamp.max(batch.header.max_timestamp());
+        // Compaction may have left a batch without its records.
+        if batch.header.record_count() > 0 {
+            max_timestamp = max_timestamp.max(batch.header.max_timestamp());
+        }
         end = batch.header.last_offset() + 1;
     }
-    let draft = segment::index_path(dir, base_offset).with_extension("index.tmp");
+    let path = segment.index_path(dir);
+    let draft = path.with_extension("index.tmp");
     index
         .seal(
             (end - base_offset) as u32,
@@ -297,5 +302,5 @@ fn rebuild(dir: &Path, base_offset: i64) -> io::Result<()> {
             max_timestamp,
         )
         .run(&draft)?;
-    file::rename(&draft, &segment::index_path(dir, base_offset))
+    file::rename(&draft, &path)
 }

@@ -222,7 +222,7 @@ impl Journal {
     }
 }
 
-fn random_salt() -> u64 {
+pub(super) fn random_salt() -> u64 {
     let mut bytes = [0; 8];
     // Without the kernel's randomness the time still tells two uses of a file apart.
     if getrandom::fill(&mut bytes).is_err() {

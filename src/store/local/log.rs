@@ -16,7 +16,7 @@ use shards::log_limited;
 
 use super::file::{self, read_at, write_all_vectored_at};
 use super::index::{ActiveIndex, IndexReader, IndexWrite, PENDING_MAX};
-use super::segment::{self, Damage, HEADER_LEN, Scanner, SegmentHeader};
+use super::segment::{self, Compacted, Damage, HEADER_LEN, Name, Scanner, SegmentHeader};
 use crate::record::batch::{self, BatchHeader};
 use crate::store::{
     CheckpointError, PartitionId, Retention, Rolling, SeekGoal, StoredBatch, crc_matches,
@@ -51,28 +51,61 @@ pub struct Log {
     /// A file was made whose name no checkpoint has synced.
     unsynced_names: bool,
     /// Segments that are no part of the log any more and whose files are still there, ascending.
-    dropped: Vec<i64>,
+    dropped: Vec<Name>,
     /// A start after a crash needs segments from this one on, as the last checkpoint stands there.
     needed_from: i64,
     /// The same, once the checkpoint that is being made is on the disk.
     needed_next: i64,
+    /// See [`super::compact`].
+    pub(super) compaction: CompactionState,
+}
+
+/// What compaction makes of a log, beside its segments.
+#[derive(Debug, Default)]
+pub(super) struct CompactionState {
+    /// Segments are being compacted: all of them stay.
+    pub running: bool,
+    /// Of the youngest compacted segment, also of one that was made for nothing.
+    pub generation: u64,
+    /// How often compacted segments took the place of others.
+    pub swaps: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Segment {
-    base_offset: i64,
+pub(super) struct Segment {
+    pub base_offset: i64,
+    pub compacted: Option<Compacted>,
     /// Where the next batch goes, counting appends that are under way.
     end: u64,
     /// Bytes that may be read.
-    committed: u64,
+    pub committed: u64,
     /// Of all records, if that is known. The last segment's is the log's.
     max_timestamp: Option<i64>,
 }
 
 impl Segment {
+    pub fn name(&self) -> Name {
+        Name {
+            base_offset: self.base_offset,
+            compacted: self.compacted,
+        }
+    }
+
+    /// One that is sealed, of so many bytes.
+    pub fn sealed(name: Name, bytes: u64, max_timestamp: Option<i64>) -> Self {
+        Segment {
+            base_offset: name.base_offset,
+            compacted: name.compacted,
+            end: bytes,
+            committed: bytes,
+            max_timestamp,
+        }
+    }
+
     fn begun_at(base_offset: i64) -> Self {
         Segment {
             base_offset,
+            compacted: None,
             end: HEADER_LEN as u64,
             committed: HEADER_LEN as u64,
             max_timestamp: None,
@@ -144,29 +177,30 @@ impl LogPoint {
 }
 
 impl Log {
-    /// `sealed`: base offset and size of the segments before the one that `at` names.
+    /// `sealed`: name and size of the segments before the one that `at` names.
     /// `unsynced_from`: the first segment that may not be on the disk whole.
     pub(super) fn resume(
         id: PartitionId,
         dir: PathBuf,
         rolling: Rolling,
-        sealed: &[(i64, u64)],
+        sealed: &[(Name, u64)],
         at: LogPoint,
         age: Age,
         unsynced_from: Option<i64>,
     ) -> Self {
-        let active = (at.position > 0).then_some((at.segment_base, at.position));
+        let active = (at.position > 0).then_some((Name::plain(at.segment_base), at.position));
         let segments = sealed.iter().copied().chain(active);
+        let generations = sealed.iter().map(|(name, _)| name.generation());
         Log {
             id,
             dir,
             rolling,
+            compaction: CompactionState {
+                generation: generations.max().unwrap_or(0),
+                ..CompactionState::default()
+            },
             segments: segments
-                .map(|(base_offset, end)| Segment {
-                    end,
-                    committed: end,
-                    ..Segment::begun_at(base_offset)
-                })
+                .map(|(name, end)| Segment::sealed(name, end, None))
                 .collect(),
             index: ActiveIndex::resumed(at.index_entries, at.position),
             file: None,
@@ -186,6 +220,24 @@ impl Log {
 
     pub fn id(&self) -> PartitionId {
         self.id
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Segments that end at or before this offset are sealed and synced, and no start scans them.
+    pub(super) fn checkpointed_before(&self) -> i64 {
+        self.needed_from
+    }
+
+    /// Puts one sealed segment in the place of others.
+    pub(super) fn replace(&mut self, old: std::ops::Range<usize>, new: Segment) {
+        self.segments.splice(old, [new]);
     }
 
     pub fn set_rolling(&mut self, rolling: Rolling) {
@@ -417,7 +469,7 @@ impl Log {
                     Some(max) if now_ms.saturating_sub(max) > keep.ms => {}
                     Some(_) => break,
                     None if matches!(expired, Expired::Nothing) => {
-                        return Expired::Unknown(self.plan_age(segment.base_offset));
+                        return Expired::Unknown(self.plan_age(segment.name()));
                     }
                     None => break,
                 }
@@ -437,10 +489,10 @@ impl Log {
         }
     }
 
-    fn plan_age(&self, base_offset: i64) -> AgePlan {
+    fn plan_age(&self, segment: Name) -> AgePlan {
         AgePlan {
             dir: self.dir.clone(),
-            base_offset,
+            segment,
         }
     }
 
@@ -459,31 +511,39 @@ impl Log {
     pub fn drop_expired(&mut self, offset: i64) -> usize {
         let before = self.segments.len();
         self.drop_before(offset);
-        if offset >= self.next_offset {
+        if offset >= self.next_offset && !self.compaction.running {
             self.dropped
-                .extend(self.segments.drain(..).map(|s| s.base_offset));
+                .extend(self.segments.drain(..).map(|s| s.name()));
             self.begin_anew();
         }
         before - self.segments.len()
     }
 
     /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
-    /// way.
+    /// way. While segments are being compacted they all stay.
     pub fn drop_before(&mut self, offset: i64) {
+        if self.compaction.running {
+            return;
+        }
         let ended = |pair: &&[Segment]| pair[1].base_offset <= offset;
         let count = self.segments.windows(2).take_while(ended).count();
         let gone = self.segments.drain(..count);
-        self.dropped.extend(gone.map(|s| s.base_offset));
+        self.dropped.extend(gone.map(|s| s.name()));
     }
 
     /// Plans to remove the files of segments that were let go of, as far as no start needs them.
     pub fn plan_removal(&mut self) -> Option<Removal> {
-        let free = self.dropped.partition_point(|b| *b < self.needed_from);
-        let bases: Vec<_> = self.dropped.drain(..free).collect();
-        (!bases.is_empty()).then(|| Removal {
+        let needed = |name: &Name| name.base_offset < self.needed_from;
+        let free = self.dropped.partition_point(needed);
+        let segments: Vec<_> = self.dropped.drain(..free).collect();
+        (!segments.is_empty()).then(|| self.removal(segments))
+    }
+
+    pub(super) fn removal(&self, segments: Vec<Name>) -> Removal {
+        Removal {
             dir: self.dir.clone(),
-            bases,
-        })
+            segments,
+        }
     }
 
     /// True while files of segments that were let go of wait for a checkpoint.
@@ -498,11 +558,31 @@ impl Log {
             .segments
             .partition_point(|s| s.base_offset <= offset)
             .checked_sub(1)?;
+        // Behind a hole, what is wanted is in a later segment; one as it was written has no holes.
+        let holes = self.segments[at..]
+            .iter()
+            .take_while(|s| s.compacted.is_some());
+        let behind = (at + 1..self.segments.len()).take(holes.count());
         Some(ReadPlan {
             source: self.source(at),
+            behind: behind.map(|at| self.source(at)).collect(),
             offset,
             max_bytes,
+            swaps: self.compaction.swaps,
         })
+    }
+
+    /// True if compacted segments took the place of others since `plan` was made: the files that it
+    /// knows may be gone.
+    pub fn is_outdated(&self, swaps: u64) -> bool {
+        self.compaction.swaps != swaps
+    }
+
+    /// True if `offset` lies in a segment that is compacted.
+    pub fn is_compacted_at(&self, offset: i64) -> bool {
+        let at = self.segments.partition_point(|s| s.base_offset <= offset);
+        at.checked_sub(1)
+            .is_some_and(|at| self.segments[at].compacted.is_some())
     }
 
     /// Plans to find a batch by time among those that end at or after `from`.
@@ -527,7 +607,7 @@ impl Log {
         Source {
             id: self.id,
             dir: self.dir.clone(),
-            base_offset: segment.base_offset,
+            segment: segment.name(),
             end: segment.committed,
             file: if active { self.file.clone() } else { None },
             index: active.then(|| Box::new(IndexReader::active(path, &self.index)) as OpenIndex),
@@ -654,7 +734,7 @@ type OpenIndex = Box<dyn FnOnce() -> io::Result<IndexReader> + Send>;
 struct Source {
     id: PartitionId,
     dir: PathBuf,
-    base_offset: i64,
+    segment: Name,
     end: u64,
     file: Option<Arc<File>>,
     /// Of the segment being written; a sealed one's index is in its file.
@@ -665,11 +745,11 @@ impl Source {
     fn open(&mut self) -> io::Result<(Arc<File>, IndexReader)> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => Arc::new(file::open(&segment::log_path(&self.dir, self.base_offset))?),
+            None => Arc::new(file::open(&self.segment.log_path(&self.dir))?),
         };
         let index = match self.index.take() {
             Some(open) => open()?,
-            None => IndexReader::sealed(&self.dir, self.base_offset)?,
+            None => IndexReader::sealed(&self.dir, self.segment)?,
         };
         Ok((file, index))
     }
@@ -679,20 +759,88 @@ impl Source {
     fn damaged(&self, damage: Damage, offset: i64, position: u64) -> io::Error {
         let damaged = DamagedBatch {
             id: self.id,
-            segment: self.base_offset,
+            segment: self.segment.base_offset,
             position,
             offset,
             damage,
         };
         io::Error::new(io::ErrorKind::InvalidData, damaged)
     }
+
+    /// As [`ReadPlan::run`]. `None`: in this segment there is nothing at or behind `offset`.
+    fn read(&mut self, offset: i64, max_bytes: usize) -> io::Result<Option<Bytes>> {
+        let (file, index) = self.open()?;
+        let base = self.segment.base_offset;
+        let relative = (offset - base).clamp(0, i64::from(u32::MAX)) as u32;
+        let (relative, mut position) = index.place_of_offset(relative)?;
+        let mut next = Expected::of(&self.segment, base + i64::from(relative));
+        let mut want = max_bytes + READ_SLACK;
+        while position < self.end {
+            let chunk = read_chunk(&file, position, want, self.end)?;
+            let skipped = skip_before(&chunk, offset, &mut next);
+            position += skipped as u64;
+            match whole_batches(&chunk[skipped..], max_bytes, next) {
+                Walk::Batches(bytes) => {
+                    return Ok(Some(chunk.slice(skipped..skipped + bytes)));
+                }
+                // Where one begins is where the segment ends.
+                Walk::Short(_) if position == self.end => {}
+                Walk::Short(bytes) if position + bytes as u64 > self.end => {
+                    return Err(self.damaged(Damage::Torn, next.offset, position));
+                }
+                Walk::Short(bytes) => want = bytes.max(want),
+                Walk::Damaged(damage) => {
+                    return Err(self.damaged(damage, next.offset, position));
+                }
+            }
+        }
+        match self.segment.compacted {
+            Some(_) => Ok(None),
+            None => Err(self.damaged(Damage::Missing, offset, position)),
+        }
+    }
+}
+
+/// What offset the next batch of a segment is to have. It lies outside of the batch's CRC.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    /// This one; or in a compacted segment, this one or a later one.
+    pub offset: i64,
+    /// Where the offsets end, in a compacted segment.
+    end: Option<i64>,
+}
+
+impl Expected {
+    pub fn of(segment: &Name, offset: i64) -> Self {
+        Expected {
+            offset,
+            end: segment.compacted.map(|compacted| compacted.end_offset),
+        }
+    }
+
+    /// Whether the batch may come next. Then what comes after it is expected.
+    pub fn take(&mut self, batch: &BatchHeader) -> bool {
+        let (base, last) = (batch.base_offset(), batch.last_offset());
+        let fits = match self.end {
+            None => base == self.offset,
+            Some(end) => base >= self.offset && (base..end).contains(&last),
+        };
+        if fits {
+            self.offset = last + 1;
+        }
+        fits
+    }
 }
 
 /// A read of whole batches.
 pub struct ReadPlan {
     source: Source,
+    /// Where to go on if the segment has nothing at the offset or behind it.
+    behind: Vec<Source>,
     offset: i64,
     max_bytes: usize,
+    /// See [`Log::is_outdated`].
+    pub swaps: u64,
 }
 
 impl ReadPlan {
@@ -701,30 +849,14 @@ impl ReadPlan {
     /// A damaged batch ends the answer before it; when it is the first one, the read fails. What lies
     /// behind it can be read.
     pub fn run(mut self) -> io::Result<Bytes> {
-        let (file, index) = self.source.open()?;
-        let relative = (self.offset - self.source.base_offset).clamp(0, i64::from(u32::MAX)) as u32;
-        let (relative, mut position) = index.place_of_offset(relative)?;
-        let mut next_offset = self.source.base_offset + i64::from(relative);
-        let mut want = self.max_bytes + READ_SLACK;
-        while position < self.source.end {
-            let chunk = read_chunk(&file, position, want, self.source.end)?;
-            let skipped = skip_before(&chunk, self.offset, &mut next_offset);
-            position += skipped as u64;
-            match whole_batches(&chunk[skipped..], self.max_bytes, next_offset) {
-                Walk::Batches(bytes) => {
-                    return Ok(chunk.slice(skipped..skipped + bytes));
-                }
-                Walk::Short(bytes) if position + bytes as u64 > self.source.end => {
-                    return Err(self.source.damaged(Damage::Torn, next_offset, position));
-                }
-                Walk::Short(bytes) => want = bytes.max(want),
-                Walk::Damaged(damage) => {
-                    return Err(self.source.damaged(damage, next_offset, position));
-                }
+        for source in std::iter::once(&mut self.source).chain(&mut self.behind) {
+            if let Some(bytes) = source.read(self.offset, self.max_bytes)? {
+                return Ok(bytes);
             }
         }
-        let gap = Damage::Missing;
-        Err(self.source.damaged(gap, self.offset, position))
+        Err(self
+            .source
+            .damaged(Damage::Missing, self.offset, self.source.end))
     }
 }
 
@@ -734,19 +866,16 @@ fn read_chunk(file: &File, position: u64, want: usize, end: u64) -> io::Result<B
     file::read_exactly_at(file, position, want).map(Bytes::from)
 }
 
-/// How many bytes of whole batches come before the one that holds `offset`. The first one of the chunk
-/// begins at `next_offset`, which becomes that of the one behind them. Neither are their CRCs checked
-/// nor is what they hold given to anybody.
-fn skip_before(chunk: &[u8], offset: i64, next_offset: &mut i64) -> usize {
+/// How many bytes of whole batches come before the one that holds `offset`, or the first one behind it.
+/// `next` goes on with them. Neither are their CRCs checked nor is what they hold given to anybody.
+fn skip_before(chunk: &[u8], offset: i64, next: &mut Expected) -> usize {
     let mut bytes = 0;
     while let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
-        let next = bytes + header.size_in_bytes();
-        let expected = header.base_offset() == *next_offset;
-        if !expected || header.last_offset() >= offset || next > chunk.len() {
+        let end = bytes + header.size_in_bytes();
+        if header.last_offset() >= offset || end > chunk.len() || !next.take(&header) {
             break;
         }
-        *next_offset = header.last_offset() + 1;
-        bytes = next;
+        bytes = end;
     }
     bytes
 }
@@ -760,31 +889,24 @@ enum Walk {
     Damaged(Damage),
 }
 
-fn whole_batches(chunk: &[u8], max_bytes: usize, mut next_offset: i64) -> Walk {
+fn whole_batches(chunk: &[u8], max_bytes: usize, mut next: Expected) -> Walk {
     let mut bytes = 0;
     loop {
-        match whole_batch(&chunk[bytes..], next_offset) {
-            Walk::Batches(size) if bytes == 0 || bytes + size <= max_bytes => {
-                // Good, so its header can be read.
-                if let Ok(header) = BatchHeader::parse(&chunk[bytes..]) {
-                    next_offset = header.last_offset() + 1;
-                }
-                bytes += size;
-            }
+        match whole_batch(&chunk[bytes..], &mut next) {
+            Walk::Batches(size) if bytes == 0 || bytes + size <= max_bytes => bytes += size,
             _ if bytes > 0 => return Walk::Batches(bytes),
             first => return first,
         }
     }
 }
 
-/// The batch that `bytes` begin with, which is to begin at `offset`.
-fn whole_batch(bytes: &[u8], offset: i64) -> Walk {
+/// The batch that `bytes` begin with, if it is what is expected next.
+fn whole_batch(bytes: &[u8], next: &mut Expected) -> Walk {
     if bytes.len() < batch::HEADER_LEN {
         return Walk::Short(batch::HEADER_LEN);
     }
-    // Its offset lies outside of its CRC.
     let header = BatchHeader::parse(bytes).ok();
-    let Some(header) = header.filter(|header| header.base_offset() == offset) else {
+    let Some(header) = header.filter(|header| next.take(header)) else {
         return Walk::Damaged(Damage::Header);
     };
     match header.size_in_bytes() {
@@ -840,7 +962,7 @@ impl SeekPlan {
                 continue;
             }
             let mut scanner = Scanner::new(&file, index.position_of_timestamp(timestamp)?);
-            let mut next_offset = source.base_offset;
+            let mut next_offset = source.segment.base_offset;
             while scanner.position() < source.end {
                 let position = scanner.position();
                 match scanner.next_batch()? {
@@ -868,7 +990,7 @@ impl SeekPlan {
         let mut largest = self.active_max_timestamp;
         let sealed = self.sources.len().saturating_sub(1);
         for source in &self.sources[..sealed] {
-            let index = IndexReader::sealed(&source.dir, source.base_offset);
+            let index = IndexReader::sealed(&source.dir, source.segment);
             let index = index.map(Some).or_else(none_if_missing)?;
             let max = index.map(|index| index.max_timestamp()).transpose()?;
             largest = largest.max(max.flatten().unwrap_or(i64::MIN));
@@ -886,46 +1008,43 @@ fn none_if_missing<T>(error: io::Error) -> io::Result<Option<T>> {
 
 /// A look at how old a segment is.
 pub struct AgePlan {
-    dir: PathBuf,
-    base_offset: i64,
+    pub(super) dir: PathBuf,
+    pub(super) segment: Name,
 }
 
 impl AgePlan {
     pub fn base_offset(&self) -> i64 {
-        self.base_offset
+        self.segment.base_offset
     }
 
     /// The largest timestamp of its records; without any, when its file was written last. Blocking.
     pub fn run(&self) -> io::Result<i64> {
-        let index = IndexReader::sealed(&self.dir, self.base_offset)?;
+        let index = IndexReader::sealed(&self.dir, self.segment)?;
         if let Some(max @ 0..) = index.max_timestamp()? {
             return Ok(max);
         }
-        file::written_ms(&file::open(&segment::log_path(
-            &self.dir,
-            self.base_offset,
-        ))?)
+        file::written_ms(&file::open(&self.segment.log_path(&self.dir))?)
     }
 }
 
 /// Segments whose files are to go: renamed at once, and removed when nobody reads them any more.
 pub struct Removal {
     dir: PathBuf,
-    bases: Vec<i64>,
+    segments: Vec<Name>,
 }
 
 impl Removal {
     /// Blocking. What could not be renamed is found, and removed, by the next start.
     pub fn retire(&self) {
         // The oldest first: what is left after a crash has no gap.
-        let retire = |base: &i64| segment::retire(&self.dir, *base);
-        self.warn(self.bases.iter().try_for_each(retire));
+        let retire = |name: &Name| name.retire(&self.dir);
+        self.warn(self.segments.iter().try_for_each(retire));
     }
 
     /// Blocking.
     pub fn remove(&self) {
-        let remove = |base: &i64| segment::remove_retired(&self.dir, *base);
-        self.warn(self.bases.iter().try_for_each(remove));
+        let remove = |name: &Name| name.remove_retired(&self.dir);
+        self.warn(self.segments.iter().try_for_each(remove));
     }
 
     fn warn(&self, done: io::Result<()>) {
@@ -981,6 +1100,6 @@ fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
 }
 
 /// Size of a sealed segment's file.
-pub(super) fn sealed_size(dir: &Path, base_offset: i64) -> io::Result<u64> {
-    file::len_of(&segment::log_path(dir, base_offset))
+pub(super) fn sealed_size(dir: &Path, segment: &Name) -> io::Result<u64> {
+    file::len_of(&segment.log_path(dir))
 }

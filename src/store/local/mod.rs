@@ -6,7 +6,8 @@
 //!   meta.json                    format version, cluster id
 //!   clean                        there after a stop that left nothing to repair
 //!   catalog.log                  topics (see `crate::catalog`)
-//!   topics/<topic id>/<partition>/<base offset>.log, .index; with .deleted behind it when it is to go
+//!   topics/<topic id>/<partition>/<base offset>.log, .index; with .deleted behind it when it is to go,
+//!     with more numbers in it once compacted, with .cleaned behind it until that is done
 //!   journal/, checkpoint/        per shard; the next start takes them over, whatever its number of shards
 //! ```
 //! What is acknowledged as durable is in the journal, synced (`flush = durable`); what is acknowledged
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use shards::log_limited;
 
+pub use self::compact::{
+    Compaction, CompactionError, Report as CompactionReport, Rules as CompactionRules, Step, Swap,
+};
 pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
 use self::journal::{Journal, Slot};
 use self::log::SyncPlan;
@@ -31,6 +35,7 @@ use super::{CheckpointError, PartitionId, Recovered, Replay, Rolling};
 use crate::wire::Uuid;
 
 mod checkpoint;
+mod compact;
 #[cfg(test)]
 mod damage;
 pub(crate) mod fault;

@@ -22,7 +22,7 @@ use super::file::{self, open_or_make, read_at, replace_durably};
 use super::index::ActiveIndex;
 use super::journal::{self, Found};
 use super::log::{Age, Log, LogPoint, sealed_size};
-use super::segment::{self, HEADER_LEN, Scanner, SegmentError, SegmentHeader};
+use super::segment::{self, Compacted, HEADER_LEN, Name, Scanner, SegmentError, SegmentHeader};
 use crate::record::batch::BatchHeader;
 use crate::store::{PartitionId, Recovered, Replay, Rolling};
 
@@ -189,7 +189,8 @@ impl<R: Replay> Work<R> {
         rolling: Rolling,
     ) -> io::Result<(Recovered<R, Log>, Report)> {
         let dir = partition_dir(topics, self.id);
-        let bases = segment::list(&dir)?;
+        let segments = segment::list(&dir)?;
+        let bases: Vec<i64> = segments.iter().map(|name| name.base_offset).collect();
         let mut entry = self.entry.unwrap_or_else(|| {
             // Without a checkpoint the log begins with the first that is known of it.
             let journaled = self.journal.first().map(|found| found.base_offset);
@@ -217,20 +218,24 @@ impl<R: Replay> Work<R> {
                 ..Report::default()
             },
         };
-        for base in bases.iter().filter(|b| **b < rebuild.point.segment_base) {
-            rebuild
-                .sealed
-                .push((*base, sealed_size(&rebuild.dir, *base)?));
-        }
         let last = entry.point.segment_base;
+        for name in segments.iter().filter(|name| name.base_offset < last) {
+            let size = sealed_size(&rebuild.dir, name)?;
+            rebuild.sealed.push((*name, size));
+        }
+        let mut later = segments;
+        later.retain(|name| name.base_offset >= last);
         if clean {
             // What a failed append began, and no later one removed.
-            rebuild.remove_later(bases.into_iter().filter(|b| *b > last))?;
+            rebuild.remove_later(later.into_iter().filter(|name| name.base_offset > last))?;
         } else {
-            let later = bases.into_iter().filter(|b| *b >= last).collect();
             rebuild.run(later, without_refused(self.journal))?;
         }
         rebuild.remove_before(log_start_offset)?;
+        if rebuild.point.position == 0 && !rebuild.sealed.is_empty() {
+            // A log with segments has one that is written to, and a sealed one is not.
+            rebuild.open_last()?;
+        }
         let unsynced_from = (rebuild.point != entry.point).then_some(entry.point.segment_base);
         let age = Age::read(&rebuild.dir, &rebuild.point)?;
         let log = Log::resume(
@@ -290,22 +295,31 @@ struct Rebuild<R> {
     id: PartitionId,
     dir: PathBuf,
     point: LogPoint,
-    sealed: Vec<(i64, u64)>,
+    sealed: Vec<(Name, u64)>,
     index: ActiveIndex,
     state: R,
     report: Report,
 }
 
 impl<R: Replay> Rebuild<R> {
-    fn run(&mut self, segments: Vec<i64>, journal: Vec<Found>) -> io::Result<()> {
+    fn run(&mut self, segments: Vec<Name>, journal: Vec<Found>) -> io::Result<()> {
         let from = self.point.next_offset;
         let mut journal = journal
             .into_iter()
             .skip_while(|f| f.base_offset < from)
             .peekable();
         let mut segments = segments.into_iter().peekable();
-        while let Some(base) = segments.next_if(|base| self.begins_segment(*base)) {
+        while let Some(name) = segments.next_if(|name| self.begins_segment(name.base_offset)) {
+            let base = name.base_offset;
             self.seal_for(base)?;
+            if let Some(compacted) = name.compacted {
+                self.take_compacted(name, compacted)?;
+                while journal
+                    .next_if(|f| f.base_offset < compacted.end_offset)
+                    .is_some()
+                {}
+                continue;
+            }
             let path = segment::log_path(&self.dir, base);
             let file = file::open_to_write(&path)?;
             let whole = self.scan(&file, &mut journal)?;
@@ -330,6 +344,32 @@ impl<R: Replay> Rebuild<R> {
         Ok(())
     }
 
+    /// Takes a compacted segment in. Only without a checkpoint there is one to be looked at. It was whole
+    /// before it had its name: nothing is cut off for what is damaged in it by now.
+    fn take_compacted(&mut self, name: Name, compacted: Compacted) -> io::Result<()> {
+        let file = file::open(&name.log_path(&self.dir))?;
+        let mut scanner = Scanner::new(&file, HEADER_LEN as u64);
+        loop {
+            let position = scanner.position();
+            match scanner.next_batch()? {
+                None => break,
+                Some(Ok(batch)) => {
+                    self.report.scanned_bytes += batch.header.size_in_bytes() as u64;
+                    self.state.replay(&batch.header);
+                }
+                Some(Err(damage)) => {
+                    tracing::error!(partition = %self.id, segment = name.base_offset, position, %damage,
+                        "a compacted segment is damaged; going on behind it");
+                    break;
+                }
+            }
+        }
+        self.sealed.push((name, file::len(&file)?));
+        self.point = LogPoint::empty(compacted.end_offset);
+        self.index = ActiveIndex::new();
+        Ok(())
+    }
+
     /// A segment goes on where the log ends so far, or is the one the checkpoint stands in.
     fn begins_segment(&self, base: i64) -> bool {
         base == self.point.next_offset || base == self.point.segment_base
@@ -346,7 +386,7 @@ impl<R: Replay> Rebuild<R> {
             );
             seal.run(&segment::index_path(&self.dir, self.point.segment_base))?;
             self.sealed
-                .push((self.point.segment_base, self.point.position));
+                .push((Name::plain(self.point.segment_base), self.point.position));
             self.point = LogPoint::empty(self.point.next_offset);
             self.index = ActiveIndex::new();
         }
@@ -469,26 +509,25 @@ impl<R: Replay> Rebuild<R> {
 
     /// Removes segments that end at or before `offset`: the log starts behind them.
     fn remove_before(&mut self, offset: i64) -> io::Result<()> {
-        let bases = self.sealed.iter().map(|(base, _)| *base);
+        let bases = self.sealed.iter().map(|(name, _)| name.base_offset);
         let ends = bases.skip(1).chain([self.point.segment_base]);
         let gone = ends
             .take(self.sealed.len())
             .take_while(|end| *end <= offset)
             .count();
-        for (base, _) in self.sealed.drain(..gone) {
-            segment::remove(&self.dir, base)?;
+        for (name, _) in self.sealed.drain(..gone) {
+            name.remove(&self.dir)?;
         }
         Ok(())
     }
 
     /// Removes segments that do not go on where the log ends: they came after what was cut.
-    fn remove_later(&mut self, segments: impl Iterator<Item = i64>) -> io::Result<()> {
-        for base in segments {
-            let path = segment::log_path(&self.dir, base);
-            self.report.truncated_bytes += file::len_of(&path)?;
-            tracing::warn!(partition = %self.id, segment = base, end = self.point.next_offset,
+    fn remove_later(&mut self, segments: impl Iterator<Item = Name>) -> io::Result<()> {
+        for name in segments {
+            self.report.truncated_bytes += sealed_size(&self.dir, &name)?;
+            tracing::warn!(partition = %self.id, segment = name.base_offset, end = self.point.next_offset,
                 "removed a segment behind the end of the log");
-            segment::remove(&self.dir, base)?;
+            name.remove(&self.dir)?;
         }
         Ok(())
     }

@@ -8,6 +8,15 @@
 //!   64..    record batches (magic 2)
 //! ```
 //! Integers are big-endian, as in Kafka's batches.
+//!
+//! In a segment as it was written, offsets go on from batch to batch. Once compacted (see
+//! [`super::compact`]) they have holes, and the name says so:
+//! ```text
+//! <base offset, 20 digits>.<end offset>.<clean offset>.<generation>.log
+//! ```
+//! It stands for all segments that begin at or after its base, before its end, and are of an older
+//! generation (those as they were written are of generation 0). So one rename puts it in their place:
+//! whatever of them is still there is left over. What a name stands for never changes.
 
 use std::fs::File;
 use std::io;
@@ -28,6 +37,8 @@ pub(super) const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Extension of files that are no part of the log any more and are removed after a while, as readers
 /// may still be on their way to them.
 const RETIRED: &str = "deleted";
+/// Extension of files that compaction has not finished.
+const DRAFT: &str = "cleaned";
 
 /// What a segment file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,64 +105,160 @@ pub(super) fn index_path(dir: &Path, base_offset: i64) -> PathBuf {
     dir.join(format!("{base_offset:020}.index"))
 }
 
-/// A segment's files. The log comes first: without it, its index is nothing.
-fn paths(dir: &Path, base_offset: i64) -> [PathBuf; 2] {
-    [log_path(dir, base_offset), index_path(dir, base_offset)]
+/// A segment, as its files are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    pub base_offset: i64,
+    pub compacted: Option<Compacted>,
 }
 
-/// What a file of a segment is called that is to go.
-fn retired_path(path: &Path) -> PathBuf {
+/// What the name of a compacted segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Compacted {
+    /// Where the offsets end that it stands for.
+    pub end_offset: i64,
+    /// Of records with the same key before this offset, only the last one is left.
+    pub clean_offset: i64,
+    pub generation: u64,
+}
+
+impl Name {
+    /// Of a segment as it was written.
+    pub(super) fn plain(base_offset: i64) -> Self {
+        Name {
+            base_offset,
+            compacted: None,
+        }
+    }
+
+    /// The segment whose log is in this file, if it is one's.
+    pub fn of(log: &Path) -> Option<Self> {
+        let stem = log.file_name()?.to_str()?.strip_suffix(".log")?;
+        let mut parts = stem.split('.');
+        let base_offset = parts.next()?.parse().ok()?;
+        let compacted = match parts.next() {
+            None => None,
+            Some(end) => Some(Compacted {
+                end_offset: end.parse().ok()?,
+                clean_offset: parts.next()?.parse().ok()?,
+                generation: parts.next()?.parse().ok()?,
+            }),
+        };
+        parts.next().is_none().then_some(Name {
+            base_offset,
+            compacted,
+        })
+    }
+
+    fn stem(&self) -> String {
+        let base = self.base_offset;
+        match self.compacted {
+            None => format!("{base:020}"),
+            Some(Compacted {
+                end_offset,
+                clean_offset,
+                generation,
+            }) => format!("{base:020}.{end_offset}.{clean_offset}.{generation}"),
+        }
+    }
+
+    pub(super) fn log_path(&self, dir: &Path) -> PathBuf {
+        dir.join(self.stem() + ".log")
+    }
+
+    pub(super) fn index_path(&self, dir: &Path) -> PathBuf {
+        dir.join(self.stem() + ".index")
+    }
+
+    /// A segment's files. The log comes first: without it, its index is nothing.
+    fn paths(&self, dir: &Path) -> [PathBuf; 2] {
+        [self.log_path(dir), self.index_path(dir)]
+    }
+
+    /// 0 if it is as it was written.
+    pub(super) fn generation(&self) -> u64 {
+        self.compacted.map_or(0, |compacted| compacted.generation)
+    }
+
+    /// True if `other` is left over from before this one was made.
+    fn replaces(&self, other: &Name) -> bool {
+        self.compacted.is_some_and(|compacted| {
+            let within = self.base_offset..compacted.end_offset;
+            compacted.generation > other.generation() && within.contains(&other.base_offset)
+        })
+    }
+
+    /// Removes the segment and its index. One that is not there is fine.
+    pub(super) fn remove(&self, dir: &Path) -> io::Result<()> {
+        let mut paths = self.paths(dir).into_iter();
+        paths.try_for_each(|path| file::remove_if_there(&path))
+    }
+
+    /// Renames the segment and its index, so that no start takes them for a part of the log. One that
+    /// is not there is fine.
+    pub(super) fn retire(&self, dir: &Path) -> io::Result<()> {
+        let mut paths = self.paths(dir).into_iter();
+        paths.try_for_each(|path| file::rename_if_there(&path, &with_ending(&path, RETIRED)))
+    }
+
+    /// Removes the segment and its index once they were retired.
+    pub(super) fn remove_retired(&self, dir: &Path) -> io::Result<()> {
+        let mut paths = self.paths(dir).into_iter();
+        paths.try_for_each(|path| file::remove_if_there(&with_ending(&path, RETIRED)))
+    }
+}
+
+/// Files of a segment at `base_offset` that is being made: log and index.
+pub(super) fn draft_paths(dir: &Path, base_offset: i64) -> [PathBuf; 2] {
+    let paths = Name::plain(base_offset).paths(dir);
+    paths.map(|path| with_ending(&path, DRAFT))
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(RETIRED);
+    name.push(ending);
     name.into()
 }
 
-/// Removes a segment and its index. One that is not there is fine.
+/// Removes a segment as it was written, and its index. One that is not there is fine.
 pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
-    let paths = paths(dir, base_offset);
-    paths
-        .iter()
-        .try_for_each(|path| file::remove_if_there(path))
+    Name::plain(base_offset).remove(dir)
 }
 
-/// Renames a segment and its index, so that no start takes them for a part of the log. One that is not
-/// there is fine.
-pub(super) fn retire(dir: &Path, base_offset: i64) -> io::Result<()> {
-    let retire = |path: &PathBuf| file::rename_if_there(path, &retired_path(path));
-    paths(dir, base_offset).iter().try_for_each(retire)
-}
-
-/// Removes a segment and its index that were retired.
-pub(super) fn remove_retired(dir: &Path, base_offset: i64) -> io::Result<()> {
-    let retired = paths(dir, base_offset).map(|path| retired_path(&path));
-    retired
-        .iter()
-        .try_for_each(|path| file::remove_if_there(path))
-}
-
-/// Base offsets of the segments in a partition's folder, ascending; removes retired ones. A folder that
-/// is not there has none.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<i64>> {
+/// The segments in a partition's folder, in the order of their offsets; removes what is left over:
+/// retired ones, unfinished ones, and those in whose place a compacted one is. A folder that is not
+/// there has none.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<Name>> {
     let files = match file::list(dir) {
         Ok(files) => files,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    let mut bases = Vec::new();
+    let mut names: Vec<Name> = Vec::new();
     for path in files {
-        if path.extension().is_some_and(|e| e == RETIRED) {
+        if path.extension().is_some_and(|e| e == RETIRED || e == DRAFT) {
             file::remove_if_there(&path)?;
             continue;
         }
-        let name = path.file_name().and_then(|n| n.to_str());
-        let base = name.and_then(|n| n.strip_suffix(".log"));
-        if let Some(base) = base.and_then(|n| n.parse().ok()) {
-            bases.push(base);
+        names.extend(Name::of(&path));
+    }
+    names.sort_unstable();
+    // The youngest is right about those before it.
+    let mut compacted: Vec<_> = names
+        .iter()
+        .filter(|n| n.generation() > 0)
+        .copied()
+        .collect();
+    compacted.sort_unstable_by_key(|name| std::cmp::Reverse(name.generation()));
+    for young in compacted {
+        if names.contains(&young) {
+            for old in names.extract_if(.., |old| young.replaces(old)) {
+                old.remove(dir)?;
+            }
         }
     }
-    bases.sort_unstable();
-    Ok(bases)
+    Ok(names)
 }
 
 /// Why a scan stopped before the end of the file.

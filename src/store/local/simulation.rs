@@ -427,6 +427,7 @@ impl World {
             for found in segment::list(&dir)
                 .unwrap()
                 .into_iter()
+                .map(|name| name.base_offset)
                 .filter(|b| *b >= base)
             {
                 let path = dir.join(format!("{found:020}.log"));
