@@ -770,3 +770,6 @@ impl KeyMap {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;
