@@ -5,11 +5,12 @@
 //! any operation, once or for a while, and make half of a write. What neither may ever do: lose, change,
 //! reorder or repeat what a commit has acknowledged, give an offset twice, bring back what a client
 //! deleted, or stop writing from going on when nothing fails any more. With `flush = os` a power loss
-//! may take the end of a log: what comes behind the last checkpoint, and nothing out of its middle.
+//! may take the end of a log: what comes behind the last checkpoint, and nothing out of its middle. One of
+//! the logs is compacted: it may lose a record when a later one has its key, and only then.
 //!
 //! `SIMULATION_CASES` says how many runs to make (by default as many as proptest makes).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
-use crate::record::{Builder, split_first};
+use crate::record::{Builder, records, split_first};
 use crate::store::{Retention, StoredBatch};
 
 const ROLLING: Rolling = Rolling {
@@ -61,6 +62,20 @@ struct Replica {
     start: i64,
     /// Where a client was told that it starts.
     acked_start: i64,
+    compacts: bool,
+}
+
+/// A record by its offset: key and value.
+type Records = BTreeMap<i64, (Option<Bytes>, Option<Bytes>)>;
+
+fn records_of<'a>(batches: impl Iterator<Item = &'a Bytes>) -> Records {
+    let of_batch = |bytes: &Bytes| {
+        let batch = Batch::parse(bytes).unwrap();
+        let read = records(&batch, 1 << 20).unwrap().map(Result::unwrap);
+        read.map(|r| (r.offset, (r.key, r.value)))
+            .collect::<Vec<_>>()
+    };
+    batches.flat_map(of_batch).collect()
 }
 
 impl Replica {
@@ -75,7 +90,8 @@ impl Replica {
         let mut builder = Builder::new();
         for n in 0..rng.random_range(1..5) {
             let value = vec![rng.random::<u8>(); rng.random_range(0..400)];
-            builder.append(1000 + n, None, Some(&value), &[]);
+            let key = [rng.random_range(0..6)];
+            builder.append(1000 + n, Some(&key), Some(&value), &[]);
         }
         let batch = Batch::parse(&builder.build()).unwrap();
         self.waiting.push(StoredBatch {
@@ -115,6 +131,34 @@ impl Replica {
             .acked
             .partition_point(|batch| header(batch).last_offset() < self.start);
         &self.acked[gone..]
+    }
+
+    /// Holds what is read against what was acknowledged. Gives what was not, behind it.
+    fn check(&self, found: &[Bytes]) -> Result<Vec<Bytes>, TestCaseError> {
+        let kept = self.kept();
+        if !self.compacts {
+            prop_assert!(found.len() >= kept.len(), "acknowledged batches are gone");
+            prop_assert_eq!(&found[..kept.len()], kept);
+            return Ok(found[kept.len()..].to_vec());
+        }
+        let end = self.acked.last().map_or(0, |b| header(b).last_offset() + 1);
+        let behind = found.partition_point(|batch| header(batch).base_offset() < end);
+        let (left, all) = (
+            records_of(found[..behind].iter()),
+            records_of(self.acked.iter()),
+        );
+        for (offset, record) in &left {
+            prop_assert_eq!(all.get(offset), Some(record), "offset {}", offset);
+        }
+        let last: HashMap<_, _> = all.iter().map(|(o, (key, _))| (key, *o)).collect();
+        for offset in last.into_values().filter(|offset| *offset >= self.start) {
+            prop_assert!(
+                left.contains_key(&offset),
+                "offset {}, a key's last",
+                offset
+            );
+        }
+        Ok(found[behind..].to_vec())
     }
 
     /// An offset that the log can start at.
@@ -217,23 +261,17 @@ impl World {
                 acked: before.map_or_else(Vec::new, |b| b.acked),
                 start,
                 acked_start,
+                compacts: partition.id == self.ids[0],
             };
             let found = replica.read_all().expect("readable");
             if let Some(synced) = &lossy {
                 let synced = synced.get(&partition.id).copied().unwrap_or(0);
-                prop_assert!(replica.log.next_offset() >= synced);
-                let lost = replica.kept().len().saturating_sub(found.len());
-                replica.acked.truncate(replica.acked.len() - lost);
+                let end = replica.log.next_offset();
+                prop_assert!(end >= synced);
+                replica.acked.retain(|b| header(b).last_offset() < end);
             }
-            let kept = replica.kept();
-            prop_assert!(
-                found.len() >= kept.len(),
-                "{}: acknowledged batches are gone",
-                partition.id
-            );
-            prop_assert_eq!(&found[..kept.len()], kept);
             // What survived without an acknowledgement is part of the log from now on.
-            let survived = found[kept.len()..].to_vec();
+            let survived = replica.check(&found)?;
             replica.acked.extend(survived);
             let headers: Vec<_> = replica.acked.iter().map(header).collect();
             prop_assert!(
@@ -367,6 +405,46 @@ impl World {
         replica.start = replica.start.max(end);
     }
 
+    /// Compacts a log, or begins to. Files may fail, but none is damaged.
+    fn compact(&mut self, rng: &mut TestRng) {
+        let replica = self.replicas.get_mut(&self.ids[0]).unwrap();
+        let rules = CompactionRules {
+            now_ms: 0,
+            min_dirty_ratio: 0.0,
+            min_lag_ms: 0,
+            max_lag_ms: i64::MAX,
+            delete_retention_ms: 0,
+            segment_bytes: ROLLING.segment_bytes,
+            memory_bytes: rng.random_range(1..1000),
+        };
+        let (start, end) = (replica.start, replica.log.next_offset());
+        let producers = Default::default();
+        let Some(mut run) = replica.log.begin_compaction(start, end, rules, producers) else {
+            return;
+        };
+        for _ in 0..rng.random_range(0..30) {
+            match run.step() {
+                Ok(Step::More) => {}
+                Ok(Step::Swap(swap)) => {
+                    let old = replica.log.swap(&swap).expect("they are there");
+                    old.retire();
+                    if rng.random() {
+                        old.remove();
+                    }
+                }
+                Ok(Step::Done(_) | Step::NotDue) => break,
+                Err(error) => {
+                    assert!(matches!(error, CompactionError::Io(_)), "{error}");
+                    break;
+                }
+            }
+        }
+        replica.log.end_compaction();
+        if rng.random() {
+            run.discard();
+        }
+    }
+
     /// Removes files that are not needed, or only renames them.
     fn tidy(&mut self, rng: &mut TestRng) {
         for replica in self.replicas.values_mut() {
@@ -388,7 +466,7 @@ impl World {
     fn read(&mut self, rng: &mut TestRng) -> Result<(), TestCaseError> {
         let replica = self.any_replica(rng);
         if let Ok(found) = replica.read_all() {
-            prop_assert_eq!(&found[..], replica.kept());
+            prop_assert!(replica.check(&found)?.is_empty());
         }
         Ok(())
     }
@@ -423,6 +501,9 @@ impl World {
         for id in &self.ids {
             let dir = partition_dir(self.root.path(), *id);
             take_renames_back(&dir, rng);
+            if let Some(replica) = self.replicas.get(id) {
+                forget_unsynced_names(&dir, &replica.log, rng);
+            }
             let (base, position) = synced.get(id).copied().unwrap_or((0, 0));
             for found in segment::list(&dir)
                 .unwrap()
@@ -471,6 +552,18 @@ fn take_renames_back(dir: &Path, rng: &mut TestRng) {
     }
 }
 
+/// Some of the compacted segments whose names were not synced, so that the log has not taken them over,
+/// have none.
+fn forget_unsynced_names(dir: &Path, log: &Log, rng: &mut TestRng) {
+    for path in file::list(dir).unwrap_or_default() {
+        let name = segment::Name::of(&path).filter(|name| name.compacted.is_some());
+        let taken = |name| log.segments().iter().any(|segment| segment.name() == name);
+        if name.is_some_and(|name| !taken(name)) && rng.random() {
+            std::fs::rename(&path, path.with_extension("log.cleaned")).unwrap();
+        }
+    }
+}
+
 fn tear(path: &Path, keep: u64, rng: &mut TestRng) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let len = file.metadata().unwrap().len();
@@ -499,7 +592,7 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
             fault::begin(rng.random(), rng.random_range(1..15));
         }
         let mut usable = true;
-        match rng.random_range(0..26) {
+        match rng.random_range(0..30) {
             0..10 => world.any_replica(rng).append(rng),
             10..15 => drop(world.commit(shard)),
             15..18 => usable = world.checkpoint(shard, rng),
@@ -507,6 +600,7 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
             19 | 20 => world.tidy(rng),
             21 | 22 => world.read(rng)?,
             23 | 24 => usable = false,
+            25..29 => world.compact(rng),
             _ => {
                 world.crash(rng);
                 fault::end();
