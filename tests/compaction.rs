@@ -343,7 +343,10 @@ fn a_kill_while_logs_are_compacted_loses_no_keys_last_record() {
             }
         }
         gateway.kill();
-        gateway = start(data.path());
+        // Slow enough in every other round for the kill to come in the middle of a segment.
+        let slow = ["--log-cleaner-io-max-bytes-per-second", "8MiB"];
+        let options = [&OPTIONS[..], if round % 2 == 0 { &slow } else { &[] }].concat();
+        gateway = Gateway::start(data.path(), &options);
         client = gateway.connect();
         let left = read(&mut client, "t");
         for (offset, record) in acked.values() {

@@ -438,6 +438,9 @@ mod tests {
             [
                 ("broker.id", 3),
                 ("log.retention.check.interval.ms", 5),
+                ("log.cleaner.enable", 1),
+                ("log.cleaner.backoff.ms", 5),
+                ("log.cleaner.dedupe.buffer.size", 5),
                 ("num.partitions", 3),
                 ("auto.create.topics.enable", 1),
                 ("producer.id.expiration.ms", 3),

@@ -209,8 +209,9 @@ options! {
 
 impl Config {
     /// Pairs where the first must not exceed the second: a record batch that is allowed has to fit
-    /// into what carries it.
-    fn ordered(&self) -> [[(&'static Opt, usize); 2]; 2] {
+    /// into what carries it, and a record that may be compacted must be old enough.
+    fn ordered(&self) -> [[(&'static Opt, usize); 2]; 3] {
+        let millis = |time: Duration| usize::try_from(time.as_millis()).unwrap_or(usize::MAX);
         let batch = (&table::message_max_bytes, self.message_max_bytes);
         [
             [
@@ -223,6 +224,16 @@ impl Config {
             [
                 batch,
                 (&table::max_uncommitted_bytes, self.max_uncommitted_bytes),
+            ],
+            [
+                (
+                    &table::log_cleaner_min_compaction_lag,
+                    millis(self.log_cleaner_min_compaction_lag),
+                ),
+                (
+                    &table::log_cleaner_max_compaction_lag,
+                    millis(self.log_cleaner_max_compaction_lag),
+                ),
             ],
         ]
     }
