@@ -134,3 +134,145 @@ fn builder(batch: &Batch) -> Builder {
     }
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::record::Compression;
+    use crate::record::read::Header;
+
+    const NOW: i64 = 1_700_000_000_000;
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn judge(clean_before: i64) -> Compact {
+        Compact {
+            now_ms: NOW,
+            delete_retention_ms: DAY_MS,
+            clean_before,
+            inflated_bytes_max: 1 << 20,
+        }
+    }
+
+    /// Offsets 100 to 104: a value, a tombstone, a value with headers, one without a key, a value.
+    fn batch(builder: Builder) -> Batch {
+        let mut builder = builder.base_offset(100).leader_epoch(7);
+        builder.append(NOW - 50, Some(b"a"), Some(b"1"), &[]);
+        builder.append(NOW - 40, Some(b"b"), None, &[]);
+        let headers: &[(&[u8], Option<&[u8]>)] = &[(b"h", Some(b"v")), (b"h", None)];
+        builder.append(NOW - 30, Some(b"c"), Some(b"3"), headers);
+        builder.append(NOW - 10, None, Some(b"4"), &[]);
+        builder.append(NOW - 20, Some(b"a"), Some(b"5"), &[]);
+        Batch::parse(&builder.build()).unwrap()
+    }
+
+    /// What is left when these are the last offsets of keys.
+    fn left(judge: &Compact, batch: &Batch, last: &[(&str, i64)]) -> Left {
+        let last: HashMap<_, _> = last.iter().map(|(k, o)| (k.as_bytes(), *o)).collect();
+        judge.run(batch, |key| last.get(key).copied()).unwrap()
+    }
+
+    fn some(left: Left) -> Batch {
+        match left {
+            Left::Some(bytes) => Batch::parse(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn all(batch: &Batch) -> Vec<Record> {
+        records(batch, 1 << 20)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    }
+
+    fn offsets(batch: &Batch) -> Vec<i64> {
+        all(batch).iter().map(|record| record.offset).collect()
+    }
+
+    #[test]
+    fn what_is_left_is_as_it_was_but_for_the_delete_horizon() {
+        for codec in Compression::ALL {
+            let builder = Builder::new().compression(codec, None).producer(9, 2, 40);
+            let before = batch(builder);
+            let rest = some(left(&judge(200), &before, &[("a", 104), ("c", 102)]));
+            assert!(rest.crc_ok());
+            assert_eq!(offsets(&rest), [101, 102, 104]);
+            let kept: Vec<_> = [1, 2, 4].map(|n| all(&before)[n].clone()).into();
+            assert_eq!(all(&rest), kept);
+            assert_eq!(
+                kept[1].headers[1],
+                Header {
+                    key: "h".into(),
+                    value: None
+                }
+            );
+            assert_eq!(rest.attributes().compression(), Ok(codec));
+            assert_eq!(rest.delete_horizon_ms(), Some(NOW + DAY_MS));
+            assert_eq!(rest.max_timestamp(), NOW - 20);
+            let fields = |b: &Batch| (b.base_offset(), b.last_offset(), b.partition_leader_epoch());
+            assert_eq!(fields(&rest), fields(&before));
+            let producer = |b: &Batch| (b.producer_id(), b.producer_epoch(), b.last_sequence());
+            assert_eq!(producer(&rest), (9, 2, 44));
+            assert_eq!(producer(&rest), producer(&before));
+        }
+    }
+
+    #[test]
+    fn a_tombstone_waits_from_the_time_that_it_is_met_first() {
+        let met = some(left(&judge(200), &batch(Builder::new()), &[]));
+        let at = |now_ms| Compact {
+            now_ms,
+            ..judge(200)
+        };
+        // Nothing else goes: it is not written anew.
+        assert_eq!(left(&at(NOW + DAY_MS - 1), &met, &[]), Left::All);
+        let later = some(left(&at(NOW + 1), &met, &[("c", 900)]));
+        assert_eq!(later.delete_horizon_ms(), Some(NOW + DAY_MS));
+        let gone = some(left(&at(NOW + DAY_MS), &met, &[]));
+        assert_eq!(offsets(&gone), [100, 102, 104]);
+        // One that has something behind it does not wait.
+        let newer = some(left(&judge(200), &batch(Builder::new()), &[("b", 300)]));
+        assert_eq!(newer.delete_horizon_ms(), None);
+    }
+
+    #[test]
+    fn what_is_behind_the_known_part_stays_whatever_it_is() {
+        let last = [("a", 104), ("b", 300), ("c", 300)];
+        let rest = some(left(&judge(102), &batch(Builder::new()), &last));
+        assert_eq!(offsets(&rest), [102, 103, 104]);
+        assert_eq!(left(&judge(100), &batch(Builder::new()), &last), Left::All);
+    }
+
+    #[test]
+    fn nothing_left_is_a_batch_without_records_if_it_stays() {
+        let last = [("a", 300), ("b", 300), ("c", 300)];
+        let builder = Builder::new().compression(Compression::Zstd, None);
+        let before = batch(builder.producer(9, 2, i32::MAX - 1));
+        assert_eq!(left(&judge(200), &before, &last), Left::Nothing);
+        let empty = Batch::parse(&emptied(&before)).unwrap();
+        assert!(empty.crc_ok() && all(&empty).is_empty());
+        assert_eq!((empty.base_offset(), empty.last_offset()), (100, 104));
+        assert_eq!((empty.producer_id(), empty.last_sequence()), (9, 2));
+        assert_eq!(empty.max_timestamp(), before.max_timestamp());
+        assert_eq!(empty.attributes().compression(), Ok(Compression::None));
+        assert_eq!(left(&judge(200), &empty, &last), Left::Nothing);
+    }
+
+    #[test]
+    fn log_append_time_stays_the_time_of_the_batch() {
+        let before = batch(Builder::new().log_append_time(NOW - 5));
+        let rest = some(left(&judge(200), &before, &[("a", 104)]));
+        let times: Vec<_> = all(&rest).iter().map(|r| r.timestamp).collect();
+        assert_eq!((times, rest.max_timestamp()), (vec![NOW - 5; 3], NOW - 5));
+    }
+
+    #[test]
+    fn transactions_are_left_alone() {
+        let last = [("a", 300), ("b", 300), ("c", 300)];
+        for builder in [Builder::new().transactional(), Builder::new().control()] {
+            assert_eq!(left(&judge(200), &batch(builder), &last), Left::All);
+        }
+    }
+}
