@@ -43,6 +43,7 @@ pub use groups::Groups;
 pub use member::Caller;
 
 mod assignment;
+mod assignor;
 mod classic;
 pub mod coordinator;
 mod groups;
