@@ -1,11 +1,13 @@
 //! ApiVersions (18): which APIs and versions are served. KIP-35, KIP-511 (client's name and version),
-//! KIP-584 (features; none are offered yet).
+//! KIP-584 (features).
 
 use bytes::Bytes;
 
 use super::{Api, Call, Handled, REGISTRY};
 use crate::wire::ErrorCode;
-use crate::wire::api_versions::{ApiVersion, KEY, Request, Response};
+use crate::wire::api_versions::{
+    ApiVersion, FinalizedFeatureKey, KEY, Request, Response, SupportedFeatureKey,
+};
 use crate::wire::frame::encode_response;
 
 pub(super) const API: Api = Api {
@@ -18,6 +20,10 @@ pub(super) const API: Api = Api {
 /// KIP-511: from here on clients say what they are.
 const SOFTWARE_VERSION_MIN: i16 = 3;
 
+/// KIP-848: whether there are groups of the consumer protocol.
+const GROUP_VERSION: &str = "group.version";
+const CONSUMER_GROUPS: i16 = 1;
+
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
     let valid = is_name(&request.client_software_name) && is_name(&request.client_software_version);
@@ -29,6 +35,17 @@ fn handle(mut call: Call) -> Handled {
     }
     call.answer(&Response {
         api_keys: REGISTRY.iter().map(served).collect(),
+        supported_features: vec![SupportedFeatureKey {
+            name: GROUP_VERSION.into(),
+            min_version: 0,
+            max_version: CONSUMER_GROUPS,
+        }],
+        finalized_features_epoch: 0,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: GROUP_VERSION.into(),
+            max_version_level: CONSUMER_GROUPS,
+            min_version_level: CONSUMER_GROUPS,
+        }],
         ..Response::default()
     })
 }

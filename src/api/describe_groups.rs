@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::groups::ask_each;
 use super::{Api, Call, Handled, operations};
 use crate::group::State;
-use crate::group::messages::{GroupReply, GroupRequest};
+use crate::group::messages::{Described, GroupReply, GroupRequest};
 use crate::wire::describe_groups::{DescribedGroup, KEY, Request, Response};
 use crate::wire::{ErrorCode, StrBytes};
 
@@ -31,8 +31,13 @@ async fn answer(call: Rc<Call>, request: Request) -> Response {
     let replies = ask_each(&call.gateway, asked).await;
     let described = |(group_id, reply): (&StrBytes, _)| {
         let described = match reply {
-            Ok(GroupReply::Describe(Ok(Some(described)))) => described,
-            Ok(GroupReply::Describe(Ok(None))) => return missing(version, group_id),
+            Ok(GroupReply::Describe(Ok(Described::Group(described)))) => described,
+            Ok(GroupReply::Describe(Ok(Described::Nothing))) => {
+                return missing(version, group_id, "not found");
+            }
+            Ok(GroupReply::Describe(Ok(Described::OfAnotherKind))) => {
+                return missing(version, group_id, "is not a classic group");
+            }
             Ok(GroupReply::Describe(Err(error))) | Err(error) => return failed(group_id, error),
             Ok(_) => return failed(group_id, ErrorCode::UNKNOWN_SERVER_ERROR),
         };
@@ -58,7 +63,8 @@ fn failed(group_id: &StrBytes, error_code: ErrorCode) -> DescribedGroup {
     }
 }
 
-fn missing(version: i16, group_id: &StrBytes) -> DescribedGroup {
+/// A group that is not there, or not as a classic one.
+fn missing(version: i16, group_id: &StrBytes, why: &str) -> DescribedGroup {
     let dead = DescribedGroup {
         group_id: group_id.clone(),
         group_state: State::Dead.name().into(),
@@ -67,7 +73,7 @@ fn missing(version: i16, group_id: &StrBytes) -> DescribedGroup {
     match version {
         NOT_FOUND_VERSION_MIN.. => DescribedGroup {
             error_code: ErrorCode::GROUP_ID_NOT_FOUND,
-            error_message: Some(format!("Group {group_id} not found.").into()),
+            error_message: Some(format!("Group {group_id} {why}.").into()),
             ..dead
         },
         _ => dead,
@@ -80,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_group_that_does_not_exist_is_dead_and_later_an_error() {
-        let old = missing(5, &"g".into());
+        let old = missing(5, &"g".into(), "not found");
         assert_eq!(
             (old.error_code, &*old.group_state),
             (ErrorCode::NONE, "Dead")
         );
-        let new = missing(6, &"g".into());
+        let new = missing(6, &"g".into(), "not found");
         assert_eq!(new.error_code, ErrorCode::GROUP_ID_NOT_FOUND);
         assert_eq!(new.error_message.as_deref(), Some("Group g not found."));
     }

@@ -6,8 +6,8 @@ use super::groups::ask_shard;
 use super::{Api, Call, Handled};
 use crate::config::Routing;
 use crate::group::messages::{GroupReply, GroupRequest};
-use crate::wire::ErrorCode;
 use crate::wire::list_groups::{KEY, ListedGroup, Request, Response};
+use crate::wire::{ErrorCode, StrBytes};
 
 pub(super) const API: Api = Api {
     key: KEY,
@@ -15,9 +15,6 @@ pub(super) const API: Api = Api {
     versions: 0..=5,
     handle,
 };
-
-/// The one type of groups that there is.
-const CLASSIC: &str = "classic";
 
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
@@ -38,12 +35,12 @@ async fn answer(call: Rc<Call>, request: Request) -> Response {
 }
 
 async fn list(call: &Call, request: Request) -> Result<Vec<ListedGroup>, ErrorCode> {
-    let mut types = request.types_filter.iter();
-    if !request.types_filter.is_empty() && !types.any(|t| t.eq_ignore_ascii_case(CLASSIC)) {
-        return Ok(Vec::new());
-    }
-    let states = request.states_filter.iter();
-    let states: Vec<_> = states.map(|s| s.trim().to_lowercase()).collect();
+    let words = |words: &[StrBytes]| -> Vec<_> {
+        let words = words.iter().map(|word| word.trim().to_lowercase());
+        words.collect()
+    };
+    let states = words(&request.states_filter);
+    let types = words(&request.types_filter);
     let gateway = &call.gateway;
     let shards = match gateway.config().routing {
         Routing::Shared => 0..gateway.shard().count(),
@@ -51,8 +48,8 @@ async fn list(call: &Call, request: Request) -> Result<Vec<ListedGroup>, ErrorCo
         Routing::PerCore => gateway.shard().index()..gateway.shard().index() + 1,
     };
     let ask = |shard| {
-        let states = states.clone();
-        ask_shard(gateway, Some(shard), GroupRequest::List { states })
+        let (states, types) = (states.clone(), types.clone());
+        ask_shard(gateway, Some(shard), GroupRequest::List { states, types })
     };
     // All are asked before the first is waited for.
     let asked: Vec<_> = shards.map(ask).collect();

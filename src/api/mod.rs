@@ -24,6 +24,8 @@ mod alter_replica_log_dirs;
 mod api_versions;
 mod assignment;
 mod config_resource;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_acls;
 mod create_partitions;
 mod create_topics;
@@ -111,6 +113,8 @@ pub const REGISTRY: &[Api] = &[
     describe_cluster::API,
     describe_producers::API,
     unregister_broker::API,
+    consumer_group_heartbeat::API,
+    consumer_group_describe::API,
     list_config_resources::API,
     describe_topic_partitions::API,
 ];

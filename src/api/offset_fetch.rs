@@ -78,6 +78,8 @@ async fn answer(
     let by_id = call.version() >= TOPIC_ID_VERSION_MIN;
     let request = |group: &OffsetFetchRequestGroup| GroupRequest::Offsets {
         group: group.group_id.clone(),
+        member_id: group.member_id.clone(),
+        member_epoch: group.member_epoch,
         topics: group.topics.as_ref().map(|topics| {
             let known = topics.iter().filter_map(|t| named(&catalog, by_id, t));
             known.collect()

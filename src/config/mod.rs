@@ -19,6 +19,7 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::group::assignor::Assignor;
 use crate::logging::Filter;
 use crate::record::Compression;
 use option::{
@@ -151,6 +152,16 @@ options! {
         group_max_size: usize = Is("2147483647"), count(1, I32_MAX), kafka "group.max.size";
         /// Whether an assignment that gives a partition to two consumers is sent back to the leader once.
         group_cooperative: bool = Is("true"), Choice(&["true", "false"]);
+        /// Session of a member of the consumer protocol: the time after which it is taken for dead if it gives no sign of life.
+        group_consumer_session_timeout as "group_consumer_session_timeout_ms": Duration = Is("45000"), millis(1, I32_MAX), kafka "group.consumer.session.timeout.ms";
+        /// Time between two heartbeats, as members of the consumer protocol are told.
+        group_consumer_heartbeat_interval as "group_consumer_heartbeat_interval_ms": Duration = Is("5000"), millis(1, I32_MAX), kafka "group.consumer.heartbeat.interval.ms";
+        /// Members of one group of the consumer protocol.
+        group_consumer_max_size: usize = Is("2147483647"), count(1, I32_MAX), kafka "group.consumer.max.size";
+        /// Assignors that members of the consumer protocol may ask for; the first is for those that do not.
+        group_consumer_assignors: Vec<Assignor> = Is("uniform,range"), List("uniform|range"), kafka "group.consumer.assignors";
+        /// Shortest time between two times that the partitions of a group of the consumer protocol are shared out.
+        group_consumer_assignment_interval as "group_consumer_assignment_interval_ms": Duration = Is("1000"), millis(0, HOUR_MS), kafka "group.consumer.assignment.interval.ms";
         /// Groups, per shard.
         max_groups: usize = Is("100000"), count(1, 10_000_000);
         /// Members of all groups, per shard.

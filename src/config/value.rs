@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::layers::{Host, Setting, nearest, quote};
 use super::option::{Form, Unit};
+use crate::group::assignor::Assignor;
 use crate::logging::Filter;
 
 /// The port of Kafka, for addresses given without one.
@@ -368,6 +369,27 @@ impl Value for Vec<HostPort> {
             .map(HostPort::to_string)
             .collect::<Vec<_>>()
             .into()
+    }
+}
+
+/// In the order of preference.
+impl Value for Vec<Assignor> {
+    fn parse(text: &str, _: &Form) -> Result<Self, String> {
+        let mut assignors = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            let known = Assignor::ALL.map(Assignor::name);
+            let assignor = Assignor::of(name).ok_or_else(|| unknown_word(name, &known))?;
+            if assignors.contains(&assignor) {
+                return Err(format!("{name} is given twice"));
+            }
+            assignors.push(assignor);
+        }
+        Ok(assignors)
+    }
+
+    fn toml(&self) -> toml::Value {
+        let names: Vec<_> = self.iter().map(|assignor| assignor.name()).collect();
+        names.join(",").into()
     }
 }
 

@@ -8,7 +8,7 @@ use super::assignment::{self, CONSUMER};
 use super::member::{Caller, Member, Terms, detached};
 use super::offsets::{Committed, Offsets, TopicPartition};
 use super::records::Record;
-use super::{Append, AppendError, Effect, Replaced, Step, Support, Then, Ticket};
+use super::{AppendError, Replaced, Step, Support, Then, Ticket, consumer};
 use crate::wire::group_records::{GroupMetadataValue, MemberMetadata};
 use crate::wire::join_group::JoinGroupResponseMember;
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
@@ -209,6 +209,12 @@ impl Group {
             && self.size() == 0
             && self.generation == 0
             && self.offsets.is_untouched()
+    }
+
+    /// A group of the consumer protocol, which takes its place while it has no members.
+    pub fn become_consumer(&mut self) -> consumer::Group {
+        let offsets = std::mem::take(&mut self.offsets);
+        consumer::Group::in_place_of(self.id.clone(), offsets, self.generation > 0)
     }
 
     fn is_consumers(&self) -> bool {
@@ -1052,37 +1058,22 @@ impl Group {
 // ---- what the log says, and what the clock says
 
 impl Group {
-    /// What became of records. True if the group is gone.
-    pub fn appended(
-        &mut self,
-        then: Then,
-        result: Result<(), AppendError>,
-        step: &mut Step<'_>,
-    ) -> bool {
+    /// What became of records.
+    pub fn appended(&mut self, then: Then, result: Result<(), AppendError>, step: &mut Step<'_>) {
         match then {
             Then::Nothing => {}
             Then::Assigned { generation } => self.assignments_stored(generation, result, step),
             Then::Replaced(replaced) => self.replacement_stored(*replaced, result, step),
-            Then::Committed(commits) => {
-                for (of, committed) in commits {
-                    self.offsets.end(&of);
-                    if result.is_ok() {
-                        self.offsets.put(of, committed);
-                    }
-                }
-            }
-            Then::Forgotten(gone) if result.is_ok() => {
-                gone.iter().for_each(|of| self.offsets.remove(of));
-            }
-            Then::Forgotten(_) => {}
-            Then::Deleted => {
-                if result.is_ok() {
-                    return true;
-                }
-                self.state = State::Empty;
-            }
+            // What a group of either kind has, and what one of the other kind began.
+            Then::Committed(_) | Then::Forgotten(_) | Then::Deleted | Then::Kept { .. } => {}
         }
-        false
+    }
+
+    /// The deletion could not be stored.
+    pub fn undelete(&mut self) {
+        if self.state == State::Dead {
+            self.state = State::Empty;
+        }
     }
 
     fn assignments_stored(
@@ -1270,10 +1261,7 @@ impl Group {
         if offsets.is_empty() {
             return Ok(());
         }
-        offsets.iter().for_each(|(of, _)| self.offsets.begin(of));
-        let record =
-            |(of, committed): &(_, Committed)| Record::offset(&self.id, of, Some(committed));
-        let records = offsets.iter().map(record).collect();
+        let records = self.offsets.begin_all(&self.id, &offsets);
         step.append(records, Then::Committed(offsets));
         Ok(())
     }
@@ -1317,37 +1305,10 @@ impl Group {
             _ if self.is_consumers() => {}
             _ => return Err(ErrorCode::NON_EMPTY_GROUP),
         }
-        let result = |of: &TopicPartition| match self.is_subscribed(&of.topic) {
-            true => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
-            false => ErrorCode::NONE,
-        };
-        let results: Vec<_> = asked.iter().map(result).collect();
-        let gone = asked
-            .iter()
-            .zip(&results)
-            .filter(|(of, r)| r.is_ok() && self.offsets.has(of));
-        let gone = gone.map(|(of, _)| TopicPartition {
-            topic: of.topic.detached(),
-            partition: of.partition,
-        });
-        self.forget_all(gone.collect(), step);
-        Ok(results)
-    }
-
-    /// A topic is gone, and offsets in it mean nothing any more.
-    pub fn forget_topics(&mut self, is_gone: impl Fn(&str) -> bool, step: &mut Step<'_>) {
-        if self.state != State::Dead {
-            let mut gone = self.offsets.all();
-            gone.retain(|of| is_gone(&of.topic));
-            self.forget_all(gone, step);
-        }
-    }
-
-    fn forget_all(&mut self, gone: Vec<TopicPartition>, step: &mut Step<'_>) {
-        if !gone.is_empty() {
-            let tombstones = gone.iter().map(|of| Record::offset(&self.id, of, None));
-            step.append(tombstones.collect(), Then::Forgotten(gone));
-        }
+        let is_subscribed = |topic: &str| self.is_subscribed(topic);
+        Ok(self
+            .offsets
+            .forget_unread(&self.id, asked, is_subscribed, step))
     }
 
     /// DeleteGroups: it is gone when the records are durable.
@@ -1364,10 +1325,9 @@ impl Group {
 
     fn begin_deletion(&mut self, step: &mut Step<'_>) {
         // Commits on their way are before these records in the log: they do not come back.
-        let all = self.offsets.all();
-        let tombstones = all.iter().map(|of| Record::offset(&self.id, of, None));
-        let group = Record::group(&self.id, None);
-        step.append(tombstones.chain([group]).collect(), Then::Deleted);
+        let mut records = self.offsets.tombstones(&self.id, &self.offsets.all());
+        records.push(Record::group(&self.id, None));
+        step.append(records, Then::Deleted);
         self.state = State::Dead;
     }
 
@@ -1399,25 +1359,7 @@ impl Group {
         if is_unused && !has_more && self.offsets.is_settled() {
             self.begin_deletion(step);
         } else {
-            self.forget_all(expired, step);
+            self.offsets.forget(&self.id, expired, step);
         }
-    }
-}
-
-impl Step<'_> {
-    fn in_ms(&self, ms: i64) -> i64 {
-        self.now.steady_ms.saturating_add(ms.max(0))
-    }
-
-    fn joined(&mut self, ticket: Ticket, response: join_group::Response) {
-        self.out.push(Effect::Joined(ticket, response));
-    }
-
-    fn synced(&mut self, ticket: Ticket, response: sync_group::Response) {
-        self.out.push(Effect::Synced(ticket, response));
-    }
-
-    fn append(&mut self, records: Vec<Record>, then: Then) {
-        self.out.push(Effect::Append(Append { records, then }));
     }
 }

@@ -18,7 +18,7 @@ use shards::{ReplyTo, turn};
 use super::groups::{Groups, Limits, Outcome, Queued};
 use super::load::Replay;
 use super::messages::{GroupReply, GroupRequest, partition_of};
-use super::{AppendError, Now, OFFSETS_TOPIC, Rules, Step, Ticket};
+use super::{AppendError, ConsumerRules, Now, OFFSETS_TOPIC, Rules, Step, Ticket};
 use crate::catalog::{Catalog, Topic};
 use crate::config::Config;
 use crate::gateway::{Reply, Request, Shard};
@@ -61,6 +61,15 @@ impl From<&Config> for Options {
                 initial_rebalance_delay_ms: config.group_initial_rebalance_delay.as_millis() as i64,
                 group_max_size: config.group_max_size,
                 check_assignments: config.group_cooperative,
+                consumer: ConsumerRules {
+                    session_timeout_ms: config.group_consumer_session_timeout.as_millis() as i64,
+                    heartbeat_interval_ms: config.group_consumer_heartbeat_interval.as_millis()
+                        as i32,
+                    max_size: config.group_consumer_max_size,
+                    assignors: config.group_consumer_assignors.clone(),
+                    assignment_interval_ms: config.group_consumer_assignment_interval.as_millis()
+                        as i64,
+                },
             },
             limits: Limits {
                 groups_max: config.max_groups,
@@ -128,9 +137,9 @@ impl Coordinator {
                 steady: Duration::ZERO,
             },
             topic: catalog.by_name(OFFSETS_TOPIC).cloned(),
-            catalog,
+            catalog: catalog.clone(),
             loaded: FxHashSet::default(),
-            groups: Groups::new(options.rules.clone(), options.limits.clone()),
+            groups: Groups::new(options.rules.clone(), options.limits.clone(), catalog),
             waiting: FxHashMap::default(),
             next_ticket: 0,
             queue: VecDeque::new(),
@@ -210,6 +219,7 @@ impl Coordinator {
     pub fn take_catalog(self: &Rc<Self>, catalog: Arc<Catalog>) {
         let mut inner = self.inner.borrow_mut();
         let old = std::mem::replace(&mut inner.catalog, catalog.clone());
+        inner.groups.take_catalog(catalog.clone());
         let topic = catalog.by_name(OFFSETS_TOPIC).cloned();
         let same = |a: &Arc<Topic>, b: &Arc<Topic>| a.id == b.id && a.partitions == b.partitions;
         let is_same = match (&topic, &inner.topic) {
@@ -533,9 +543,11 @@ impl Coordinator {
         if !inner.topic.as_ref().is_some_and(|t| Arc::ptr_eq(t, topic)) {
             return None;
         }
+        let catalog = inner.catalog.clone();
         let step = Step {
             now: inner.clock.now(),
             rules: &self.options.rules,
+            catalog: &catalog,
             out: &mut Vec::new(),
         };
         let mut loaded = replay.into_groups(&step);
@@ -544,7 +556,6 @@ impl Coordinator {
         let count = loaded.len();
         inner.groups.load(loaded);
         inner.loaded.insert(index);
-        let catalog = inner.catalog.clone();
         self.step(inner, |groups, now, out| {
             // A stop may have come between a topic's deletion and that of its offsets.
             groups.forget_topics(|name| catalog.by_name(name).is_none(), now, out);
@@ -612,6 +623,9 @@ fn answer(to: ReplyTo<Reply>, reply: GroupReply) {
 fn unique_for(request: &GroupRequest) -> Option<String> {
     match request {
         GroupRequest::Join { request, .. } if request.member_id.is_empty() => {}
+        GroupRequest::ConsumerHeartbeat { request, .. } if request.member_id.is_empty() => {
+            return Some(Uuid::random().ok()?.to_string());
+        }
         _ => return Some(String::new()),
     }
     let bits = u128::from_be_bytes(Uuid::random().ok()?.0);

@@ -2,15 +2,23 @@
 //! [coordinator](super::coordinator) brings requests and time, and does what comes out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::classic::{Group, Join};
-use super::messages::{Commit, FoundOffsets, GroupReply, GroupRequest, TopicOffsets, partition_of};
+use super::any::Committer;
+use super::classic::Join;
+use super::consumer::{self, Refusal};
+use super::messages::{
+    Commit, Described, FoundOffsets, GroupReply, GroupRequest, TopicOffsets, partition_of,
+};
 use super::offsets::TopicPartition;
-use super::{Append, AppendError, Caller, Effect, Now, Rules, Step, Then, Ticket};
+use super::{Append, AppendError, Caller, Effect, Group, Now, Rules, Step, Then, Ticket, classic};
+use crate::catalog::Catalog;
 use crate::wire::leave_group::MemberIdentity;
-use crate::wire::{ErrorCode, StrBytes, heartbeat, join_group, sync_group};
+use crate::wire::{
+    ErrorCode, StrBytes, consumer_group_heartbeat, heartbeat, join_group, list_groups, sync_group,
+};
 
 /// From here on a commit to a group that does not exist is told so; before, that its generation is none.
 const GROUP_ID_NOT_FOUND_VERSION_MIN: i16 = 9;
@@ -47,6 +55,7 @@ pub struct Queued {
 pub struct Groups {
     rules: Rules,
     limits: Limits,
+    catalog: Arc<Catalog>,
     groups: FxHashMap<StrBytes, Group>,
     /// When each group is to be looked at.
     timers: BTreeSet<(i64, StrBytes)>,
@@ -55,15 +64,21 @@ pub struct Groups {
 }
 
 impl Groups {
-    pub fn new(rules: Rules, limits: Limits) -> Self {
+    pub fn new(rules: Rules, limits: Limits, catalog: Arc<Catalog>) -> Self {
         Groups {
             rules,
             limits,
+            catalog,
             groups: FxHashMap::default(),
             timers: BTreeSet::new(),
             members: 0,
             effects: Vec::new(),
         }
+    }
+
+    /// Takes a new snapshot of the topics that there are. Groups look at it with their next heartbeats.
+    pub fn take_catalog(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
     }
 
     pub fn get(&self, id: &str) -> Option<&Group> {
@@ -134,23 +149,70 @@ impl Groups {
             GroupRequest::Heartbeat(request) => {
                 GroupReply::Done(self.heartbeat(&request, now, out))
             }
+            GroupRequest::ConsumerHeartbeat {
+                mut request,
+                version,
+                caller,
+            } => {
+                if request.member_id.is_empty() {
+                    request.member_id = unique.into();
+                }
+                return self.consumer_heartbeat(&request, version, caller, ticket, now, out);
+            }
             GroupRequest::Leave { group, members } => {
                 return self.leave(&group, &members, ticket, now, out);
             }
             GroupRequest::Commit(commit) => return self.commit(commit, ticket, now, out),
-            GroupRequest::Offsets { group, topics } => {
-                GroupReply::Offsets(Ok(self.offsets(&group, topics)))
+            GroupRequest::Offsets {
+                group,
+                member_id,
+                member_epoch,
+                topics,
+            } => {
+                let found = self.groups.get(&group);
+                let checked =
+                    found.map_or(Ok(()), |g| g.check_fetch(member_id.as_ref(), member_epoch));
+                GroupReply::Offsets(checked.map(|()| self.offsets(&group, topics)))
             }
             GroupRequest::Forget { group, offsets } => {
                 return self.forget(&group, &offsets, ticket, now, out);
             }
-            GroupRequest::Describe(group) => {
-                GroupReply::Describe(Ok(self.get(&group).map(Group::described)))
+            GroupRequest::Describe(group) => GroupReply::Describe(Ok(match self.get(&group) {
+                Some(Group::Classic(group)) => Described::Group(group.described()),
+                Some(Group::Consumer(_)) => Described::OfAnotherKind,
+                None => Described::Nothing,
+            })),
+            GroupRequest::ConsumerDescribe(group) => {
+                GroupReply::ConsumerDescribe(Ok(match self.get(&group) {
+                    Some(Group::Consumer(group)) => {
+                        let assignors = &self.rules.consumer.assignors;
+                        Described::Group(group.described(assignors, &self.catalog))
+                    }
+                    Some(Group::Classic(_)) => Described::OfAnotherKind,
+                    None => Described::Nothing,
+                }))
             }
             GroupRequest::Delete(group) => return self.delete(&group, ticket, now, out),
-            GroupRequest::List { states } => GroupReply::List(Ok(self.list(&states))),
+            GroupRequest::List { states, types } => {
+                GroupReply::List(Ok(self.list(&states, &types)))
+            }
         };
         out.push(Outcome::Reply(ticket, reply));
+    }
+
+    /// As [`Groups::with`], where only classic groups know the event.
+    fn with_classic<R>(
+        &mut self,
+        id: &str,
+        now: Now,
+        out: &mut Vec<Outcome>,
+        event: impl FnOnce(&mut classic::Group, &mut Step<'_>) -> R,
+    ) -> Option<R> {
+        let event = |group: &mut Group, step: &mut Step<'_>| match group {
+            Group::Classic(group) => Some(event(group, step)),
+            Group::Consumer(_) => None,
+        };
+        self.with(id, now, out, event).flatten()
     }
 
     /// Runs one event of a group, and sees to what follows from it.
@@ -167,6 +229,7 @@ impl Groups {
         let mut step = Step {
             now,
             rules: &self.rules,
+            catalog: &self.catalog,
             out: &mut self.effects,
         };
         let result = event(group, &mut step);
@@ -222,12 +285,11 @@ impl Groups {
             answer,
         } = queued;
         let then = append.then;
-        let is_gone = self.with(&group, now, out, |group, step| {
+        let told = self.with(&group, now, out, |group, step| {
             group.appended(then, result, step)
         });
-        if is_gone == Some(true)
-            && let Some(gone) = self.groups.remove(&group)
-        {
+        let (is_gone, result) = told.unwrap_or((false, result));
+        if is_gone && let Some(gone) = self.groups.remove(&group) {
             self.members -= gone.size();
             self.timers.remove(&(gone.wake_ms(), group));
         }
@@ -290,7 +352,20 @@ impl Groups {
             return refuse(error, out);
         }
         if self.groups.contains_key(&id) {
-            self.with(&id, now, out, |group, step| group.join(join, step));
+            self.with(&id, now, out, |group, step| {
+                group.become_classic(step);
+                match group {
+                    Group::Classic(group) => group.join(join, step),
+                    Group::Consumer(_) => step.joined(
+                        join.ticket,
+                        join_group::Response {
+                            error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
+                            member_id: join.request.member_id,
+                            ..join_group::Response::default()
+                        },
+                    ),
+                }
+            });
         } else {
             // Who has an id got it from a group that is no more.
             refuse(ErrorCode::UNKNOWN_MEMBER_ID, out);
@@ -334,7 +409,8 @@ impl Groups {
             return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
         let id = id.detached();
-        self.groups.insert(id.clone(), Group::new(id, now.wall_ms));
+        let group = classic::Group::new(id.clone(), now.wall_ms);
+        self.groups.insert(id, Group::Classic(Box::new(group)));
         Ok(())
     }
 
@@ -345,7 +421,7 @@ impl Groups {
         now: Now,
         out: &mut Vec<Outcome>,
     ) {
-        let found = self.with(&request.group_id, now, out, |group, step| {
+        let found = self.with_classic(&request.group_id, now, out, |group, step| {
             group.sync(request, ticket, step);
         });
         if found.is_none() {
@@ -365,7 +441,7 @@ impl Groups {
     ) -> Result<(), ErrorCode> {
         let instance_id = request.group_instance_id.as_ref();
         let (member_id, generation) = (&request.member_id, request.generation_id);
-        let alive = self.with(&request.group_id, now, out, |group, step| {
+        let alive = self.with_classic(&request.group_id, now, out, |group, step| {
             group.heartbeat(member_id, instance_id, generation, step)
         });
         alive.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID))
@@ -380,7 +456,7 @@ impl Groups {
         out: &mut Vec<Outcome>,
     ) {
         let before = out.len();
-        let left = self.with(group, now, out, |group, step| group.leave(members, step));
+        let left = self.with_classic(group, now, out, |group, step| group.leave(members, step));
         let reply = GroupReply::Leave(left.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID)));
         answer_when_stored(out, before, ticket, reply);
     }
@@ -413,14 +489,13 @@ impl Groups {
         }
         let id = id.clone();
         let result = self.with(&id, now, out, |group, step| {
-            let instance_id = commit.instance_id.as_ref();
-            group.commit(
-                &commit.member_id,
-                instance_id,
-                commit.generation,
-                commit.offsets,
-                step,
-            )
+            let by = Committer {
+                member_id: &commit.member_id,
+                instance_id: commit.instance_id.as_ref(),
+                epoch: commit.generation,
+                version: commit.version,
+            };
+            group.commit(by, commit.offsets, step)
         });
         result.unwrap_or(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
     }
@@ -428,7 +503,7 @@ impl Groups {
     fn offsets(&self, group: &StrBytes, topics: Option<Vec<TopicOffsets>>) -> Vec<FoundOffsets> {
         let group = self.groups.get(group);
         let Some(topics) = topics else {
-            let all = group.into_iter().flat_map(|g| g.offsets.topics());
+            let all = group.into_iter().flat_map(|g| g.offsets().topics());
             return all
                 .map(|(topic, partitions)| FoundOffsets {
                     topic: topic.clone(),
@@ -441,7 +516,7 @@ impl Groups {
         };
         let of_topic = |asked: TopicOffsets| {
             let find = |index: i32| {
-                let committed = group?.offsets.get(&asked.topic, index)?;
+                let committed = group?.offsets().get(&asked.topic, index)?;
                 let is_its = committed.topic_id.is_zero()
                     || asked.topic_id.is_zero()
                     || committed.topic_id == asked.topic_id;
@@ -477,16 +552,82 @@ impl Groups {
         answer_when_stored(out, before, ticket, reply);
     }
 
-    fn list(&self, states: &[String]) -> Vec<crate::wire::list_groups::ListedGroup> {
-        let is_asked = |group: &&Group| {
-            let name = group.state().name();
-            states.is_empty() || states.iter().any(|state| name.eq_ignore_ascii_case(state))
+    fn list(&self, states: &[String], types: &[String]) -> Vec<list_groups::ListedGroup> {
+        let is_among = |asked: &[String], name: &str| {
+            asked.is_empty() || asked.iter().any(|one| name.eq_ignore_ascii_case(one))
         };
-        self.groups
-            .values()
-            .filter(is_asked)
-            .map(Group::listed)
+        let groups = self.groups.values().map(Group::listed);
+        groups
+            .filter(|group| is_among(states, &group.group_state))
+            .filter(|group| is_among(types, &group.group_type))
             .collect()
+    }
+
+    /// A heartbeat of a member of the consumer protocol (KIP-848).
+    fn consumer_heartbeat(
+        &mut self,
+        request: &consumer_group_heartbeat::Request,
+        version: i16,
+        caller: Caller,
+        ticket: Ticket,
+        now: Now,
+        out: &mut Vec<Outcome>,
+    ) {
+        let before = out.len();
+        let told = match self.check_consumer_heartbeat(request, version, &caller, now) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => {
+                let told = self.with(&request.group_id, now, out, |group, step| {
+                    group.consumer_heartbeat(request, caller, step)
+                });
+                told.unwrap_or_else(|| Err(Refusal::no_group(&request.group_id)))
+            }
+        };
+        let response = told.unwrap_or_else(Refusal::into_response);
+        let reply = GroupReply::ConsumerHeartbeat(response);
+        answer_when_stored(out, before, ticket, reply);
+    }
+
+    fn check_consumer_heartbeat(
+        &mut self,
+        request: &consumer_group_heartbeat::Request,
+        version: i16,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        consumer::check(request, version, &self.rules.consumer.assignors)?;
+        let id = &request.group_id;
+        if id.len() > STRING_BYTES_MAX {
+            return Err(ErrorCode::INVALID_GROUP_ID.into());
+        }
+        let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+        let topics = request.subscribed_topic_names.iter().flatten();
+        let lengths = [
+            request.member_id.len(),
+            caller.client_id.len(),
+            text(&request.instance_id),
+            text(&request.rack_id),
+            text(&request.server_assignor),
+            text(&request.subscribed_topic_regex),
+        ];
+        let longest = lengths
+            .into_iter()
+            .chain(topics.clone().map(|t| t.len()))
+            .max();
+        if longest.unwrap_or(0) > STRING_BYTES_MAX
+            || topics.map(|t| t.len() + 1).sum::<usize>() > self.limits.metadata_bytes_max
+        {
+            // As in a JoinGroup.
+            return Err(ErrorCode::UNKNOWN_SERVER_ERROR.into());
+        }
+        let is_known = match self.groups.get(id) {
+            Some(Group::Consumer(group)) => group.has_member(&request.member_id),
+            _ => false,
+        };
+        if request.member_epoch == 0 && !is_known {
+            self.make_room(id, now)?;
+        }
+        Ok(())
     }
 }
 
@@ -509,6 +650,12 @@ impl GroupReply {
         match self {
             GroupReply::Leave(_) => GroupReply::Leave(Err(error)),
             GroupReply::Forget(_) => GroupReply::Forget(Err(error)),
+            GroupReply::ConsumerHeartbeat(_) => {
+                GroupReply::ConsumerHeartbeat(consumer_group_heartbeat::Response {
+                    error_code: error,
+                    ..consumer_group_heartbeat::Response::default()
+                })
+            }
             _ => GroupReply::Done(Err(error)),
         }
     }

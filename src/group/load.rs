@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use super::consumer::stored::Parts;
 use super::offsets::{Committed, TopicPartition};
-use super::{Group, Step};
+use super::{Group, Step, classic, consumer};
 use crate::record::{Batch, RecordError, batches, records};
 use crate::wire::StrBytes;
 use crate::wire::codec::DecodeError;
 use crate::wire::group_records::{
-    GroupMetadataValue, Key, OffsetCommitKey, OffsetCommitValue, decode_value,
+    ConsumerRecord, GroupMetadataValue, Key, OffsetCommitKey, OffsetCommitValue, decode_value,
 };
 
 /// The coordinator writes its batches uncompressed; this only bounds damage.
@@ -29,6 +30,8 @@ pub struct Replay {
 struct Stored {
     /// The last value, with memory of its own.
     metadata: Option<Bytes>,
+    /// The same, of a group of the consumer protocol.
+    parts: Parts,
     offsets: HashMap<TopicPartition, Committed>,
 }
 
@@ -80,6 +83,18 @@ impl Replay {
             Key::Group(key) => {
                 let stored = self.group(&key.group);
                 stored.metadata = value.map(|value| Bytes::copy_from_slice(&value));
+                if stored.metadata.is_some() {
+                    // It is a classic group from here on.
+                    stored.parts.clear();
+                }
+            }
+            Key::Consumer(of, key) => {
+                let parts = &mut self.group(&key.group).parts;
+                let part = (of, key.part.detached());
+                match value {
+                    Some(value) => parts.insert(part, Bytes::copy_from_slice(&value)),
+                    None => parts.remove(&part),
+                };
             }
             // Of protocols that are not served here.
             Key::Other(_) => {}
@@ -121,22 +136,38 @@ impl Replay {
         let mut all: Vec<_> = self.groups.into_iter().collect();
         // The same log gives the same run.
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (id, stored) in all {
-            let metadata = stored.metadata.map(decode_value::<GroupMetadataValue>);
-            let mut group = match metadata.transpose() {
-                Ok(Some(value)) => Group::stored(id, &value, step),
-                Ok(None) if stored.offsets.is_empty() => continue,
-                Ok(None) => Group::new(id, step.now.wall_ms),
-                Err(error) => {
-                    tracing::error!(group = %id, %error, "a group's record cannot be read; its members have to join anew");
-                    Group::new(id, step.now.wall_ms)
-                }
+        for (id, mut stored) in all {
+            let Some(mut group) = stored.group(id, step) else {
+                continue;
             };
             for (of, committed) in stored.offsets {
-                group.offsets.put(of, committed);
+                group.offsets_mut().put(of, committed);
             }
             groups.push(group);
         }
         groups
+    }
+}
+
+impl Stored {
+    /// `None` if there is none.
+    fn group(&mut self, id: StrBytes, step: &Step<'_>) -> Option<Group> {
+        let parts = std::mem::take(&mut self.parts);
+        let is_consumer = parts.keys().any(|(of, _)| *of == ConsumerRecord::Group);
+        let metadata = self.metadata.take().map(decode_value::<GroupMetadataValue>);
+        if is_consumer && metadata.is_none() {
+            let group = consumer::Group::stored(id, parts, step);
+            return Some(Group::Consumer(Box::new(group)));
+        }
+        let group = match metadata.transpose() {
+            Ok(Some(value)) => classic::Group::stored(id, &value, step),
+            Ok(None) if self.offsets.is_empty() => return None,
+            Ok(None) => classic::Group::new(id, step.now.wall_ms),
+            Err(error) => {
+                tracing::error!(group = %id, %error, "a group's record cannot be read; its members have to join anew");
+                classic::Group::new(id, step.now.wall_ms)
+            }
+        };
+        Some(Group::Classic(Box::new(group)))
     }
 }

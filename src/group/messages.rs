@@ -4,7 +4,8 @@ use super::Caller;
 use super::offsets::{Committed, TopicPartition};
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
 use crate::wire::{
-    ErrorCode, StrBytes, Uuid, describe_groups, heartbeat, join_group, list_groups, sync_group,
+    ErrorCode, StrBytes, Uuid, consumer_group_describe, consumer_group_heartbeat, describe_groups,
+    heartbeat, join_group, list_groups, sync_group,
 };
 
 /// Asked of the shard that owns the group's partition of `__consumer_offsets`; the list of all shards.
@@ -17,6 +18,11 @@ pub enum GroupRequest {
     },
     Sync(sync_group::Request),
     Heartbeat(heartbeat::Request),
+    ConsumerHeartbeat {
+        request: consumer_group_heartbeat::Request,
+        version: i16,
+        caller: Caller,
+    },
     Leave {
         group: StrBytes,
         members: Vec<MemberIdentity>,
@@ -25,6 +31,9 @@ pub enum GroupRequest {
     /// Of the topics named with their ids, or of all.
     Offsets {
         group: StrBytes,
+        /// Of a member that says who it is.
+        member_id: Option<StrBytes>,
+        member_epoch: i32,
         topics: Option<Vec<TopicOffsets>>,
     },
     Forget {
@@ -32,10 +41,13 @@ pub enum GroupRequest {
         offsets: Vec<TopicPartition>,
     },
     Describe(StrBytes),
+    /// As a group of the consumer protocol.
+    ConsumerDescribe(StrBytes),
     Delete(StrBytes),
-    /// Groups in these states, by Kafka's names in lower case; none: in all.
+    /// Groups in these states and of these types, by Kafka's names in lower case; none: all.
     List {
         states: Vec<String>,
+        types: Vec<String>,
     },
 }
 
@@ -67,6 +79,14 @@ pub struct FoundOffsets {
     pub partitions: Vec<(i32, Option<Committed>)>,
 }
 
+/// A group, if it is there and of the kind that was asked for.
+#[derive(Debug)]
+pub enum Described<T> {
+    Group(T),
+    OfAnotherKind,
+    Nothing,
+}
+
 #[derive(Debug)]
 pub enum GroupReply {
     Join(join_group::Response),
@@ -75,8 +95,9 @@ pub enum GroupReply {
     Offsets(Result<Vec<FoundOffsets>, ErrorCode>),
     /// In the order asked.
     Forget(Result<Vec<ErrorCode>, ErrorCode>),
-    /// `None`: there is no such group.
-    Describe(Result<Option<describe_groups::DescribedGroup>, ErrorCode>),
+    ConsumerHeartbeat(consumer_group_heartbeat::Response),
+    Describe(Result<Described<describe_groups::DescribedGroup>, ErrorCode>),
+    ConsumerDescribe(Result<Described<consumer_group_describe::DescribedGroup>, ErrorCode>),
     List(Result<Vec<list_groups::ListedGroup>, ErrorCode>),
     /// To all others.
     Done(Result<(), ErrorCode>),
@@ -89,11 +110,13 @@ impl GroupRequest {
             GroupRequest::Join { request, .. } => Some(&request.group_id),
             GroupRequest::Sync(request) => Some(&request.group_id),
             GroupRequest::Heartbeat(request) => Some(&request.group_id),
+            GroupRequest::ConsumerHeartbeat { request, .. } => Some(&request.group_id),
             GroupRequest::Commit(commit) => Some(&commit.group),
             GroupRequest::Leave { group, .. }
             | GroupRequest::Offsets { group, .. }
             | GroupRequest::Forget { group, .. }
             | GroupRequest::Describe(group)
+            | GroupRequest::ConsumerDescribe(group)
             | GroupRequest::Delete(group) => Some(group),
             GroupRequest::List { .. } => None,
         }
@@ -111,6 +134,13 @@ impl GroupRequest {
                 error_code: error,
                 ..sync_group::Response::default()
             }),
+            GroupRequest::ConsumerHeartbeat { .. } => {
+                GroupReply::ConsumerHeartbeat(consumer_group_heartbeat::Response {
+                    error_code: error,
+                    ..consumer_group_heartbeat::Response::default()
+                })
+            }
+            GroupRequest::ConsumerDescribe(_) => GroupReply::ConsumerDescribe(Err(error)),
             GroupRequest::Leave { .. } => GroupReply::Leave(Err(error)),
             GroupRequest::Offsets { .. } => GroupReply::Offsets(Err(error)),
             GroupRequest::Forget { .. } => GroupReply::Forget(Err(error)),

@@ -1,12 +1,12 @@
 //! Consumer groups: who is a member, what each is to read, how far each has come.
 //!
 //! [`Group`] is one group as a pure, synchronous state machine: requests and the time go in, [`Effect`]s
-//! come out (answers to who waited, records for `__consumer_offsets`). [`Groups`] are those of one shard, as
-//! pure; [`coordinator`] brings them requests and time and appends their records; [`load`] makes groups of records after a
-//! start. What must not live here: how consumers share partitions out. A group's leader decides that,
-//! and its words are opaque bytes.
+//! come out (answers to who waited, records for `__consumer_offsets`). There are two kinds: in [`classic`]
+//! groups the leader shares partitions out, in [`consumer`] groups (KIP-848) the coordinator does, by its
+//! [assignors](assignor). [`Groups`] are those of one shard, as pure; [`coordinator`] brings them requests
+//! and time and appends their records; [`load`] makes groups of records after a start.
 //!
-//! # States and events
+//! # States and events of classic groups
 //!
 //! The rules are those of Apache Kafka's classic groups. `->` is the next state; "join", "sync",
 //! "heartbeat" and "leave" are the requests of that name of a member that is known, with the right
@@ -32,19 +32,24 @@
 //! all, so that nothing comes to be in it that the deletion does not know; it is gone when the records
 //! are durable, and Empty again if they cannot be stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::catalog::Catalog;
 use crate::wire::{StrBytes, join_group, sync_group};
+use assignor::Assignor;
 use offsets::{Committed, TopicPartition};
 use records::Record;
 
-pub use classic::{Group, State};
+pub use any::Group;
+pub use classic::State;
 pub use groups::Groups;
 pub use member::Caller;
 
+mod any;
 mod assignment;
-mod assignor;
-mod classic;
+pub mod assignor;
+pub mod classic;
+pub mod consumer;
 pub mod coordinator;
 mod groups;
 pub mod load;
@@ -81,13 +86,61 @@ pub struct Rules {
     pub group_max_size: usize,
     /// Look for partitions that an assignment gives to two members.
     pub check_assignments: bool,
+    pub consumer: ConsumerRules,
+}
+
+/// What holds for groups of the consumer protocol.
+#[derive(Debug, Clone)]
+pub struct ConsumerRules {
+    pub session_timeout_ms: i64,
+    /// What members are told.
+    pub heartbeat_interval_ms: i32,
+    /// Members of one group.
+    pub max_size: usize,
+    /// Those that members may ask for; the first is for those that do not.
+    pub assignors: Vec<Assignor>,
+    /// Between two times that the partitions of a group are shared out (KIP-1263).
+    pub assignment_interval_ms: i64,
+}
+
+/// As in Kafka.
+impl Default for ConsumerRules {
+    fn default() -> Self {
+        ConsumerRules {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5000,
+            max_size: i32::MAX as usize,
+            assignors: Assignor::ALL.to_vec(),
+            assignment_interval_ms: 1000,
+        }
+    }
 }
 
 /// What an event comes with: the time, the rules, and where its effects go.
 pub struct Step<'a> {
     pub now: Now,
     pub rules: &'a Rules,
+    /// The topics that there are.
+    pub catalog: &'a Catalog,
     pub out: &'a mut Vec<Effect>,
+}
+
+impl Step<'_> {
+    fn in_ms(&self, ms: i64) -> i64 {
+        self.now.steady_ms.saturating_add(ms.max(0))
+    }
+
+    fn joined(&mut self, ticket: Ticket, response: join_group::Response) {
+        self.out.push(Effect::Joined(ticket, response));
+    }
+
+    fn synced(&mut self, ticket: Ticket, response: sync_group::Response) {
+        self.out.push(Effect::Synced(ticket, response));
+    }
+
+    fn append(&mut self, records: Vec<Record>, then: Then) {
+        self.out.push(Effect::Append(Append { records, then }));
+    }
 }
 
 /// What a group wants done.
@@ -120,6 +173,11 @@ pub enum Then {
     Forgotten(Vec<TopicPartition>),
     /// The group and all of its offsets are gone.
     Deleted,
+    /// Parts of a group of the consumer protocol are as it was then.
+    Kept {
+        number: u64,
+        parts: BTreeSet<consumer::stored::Part>,
+    },
 }
 
 /// A static member that came back under a new id, and how it was before.

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::wire::{StrBytes, Uuid};
+use super::records::Record;
+use super::{Step, Then};
+use crate::wire::{ErrorCode, StrBytes, Uuid};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -135,5 +137,73 @@ impl Offsets {
                 self.under_way.remove(of);
             }
         }
+    }
+
+    /// Commits go to the log: gives their records.
+    pub fn begin_all(
+        &mut self,
+        group: &StrBytes,
+        offsets: &[(TopicPartition, Committed)],
+    ) -> Vec<Record> {
+        offsets.iter().for_each(|(of, _)| self.begin(of));
+        let record = |(of, committed): &(_, Committed)| Record::offset(group, of, Some(committed));
+        offsets.iter().map(record).collect()
+    }
+
+    /// What became of commits.
+    pub fn end_all(&mut self, commits: Vec<(TopicPartition, Committed)>, are_durable: bool) {
+        for (of, committed) in commits {
+            self.end(&of);
+            if are_durable {
+                self.put(of, committed);
+            }
+        }
+    }
+
+    pub fn tombstones(&self, group: &StrBytes, gone: &[TopicPartition]) -> Vec<Record> {
+        let tombstone = |of: &TopicPartition| Record::offset(group, of, None);
+        gone.iter().map(tombstone).collect()
+    }
+
+    /// Offsets are gone when that is durable.
+    pub fn forget(&self, group: &StrBytes, gone: Vec<TopicPartition>, step: &mut Step<'_>) {
+        if !gone.is_empty() {
+            step.append(self.tombstones(group, &gone), Then::Forgotten(gone));
+        }
+    }
+
+    /// OffsetDelete (KIP-496): which of these cannot go, in their order. Those that can are on their way.
+    pub fn forget_unread(
+        &self,
+        group: &StrBytes,
+        asked: &[TopicPartition],
+        is_subscribed: impl Fn(&str) -> bool,
+        step: &mut Step<'_>,
+    ) -> Vec<ErrorCode> {
+        let result = |of: &TopicPartition| match is_subscribed(&of.topic) {
+            true => ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC,
+            false => ErrorCode::NONE,
+        };
+        let results: Vec<_> = asked.iter().map(result).collect();
+        let gone = asked.iter().zip(&results);
+        let gone = gone.filter(|(of, r)| r.is_ok() && self.has(of));
+        let gone = gone.map(|(of, _)| TopicPartition {
+            topic: of.topic.detached(),
+            partition: of.partition,
+        });
+        self.forget(group, gone.collect(), step);
+        results
+    }
+
+    /// Topics are gone, and offsets in them mean nothing any more.
+    pub fn forget_topics(
+        &self,
+        group: &StrBytes,
+        is_gone: impl Fn(&str) -> bool,
+        step: &mut Step<'_>,
+    ) {
+        let mut gone = self.all();
+        gone.retain(|of| is_gone(&of.topic));
+        self.forget(group, gone, step);
     }
 }

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -22,7 +23,8 @@ use super::groups::{Groups, Limits, Outcome, Queued};
 use super::load::Replay;
 use super::messages::{Commit, GroupReply, GroupRequest, TopicOffsets};
 use super::offsets::{Committed, TopicPartition};
-use super::{AppendError, Caller, Now, Rules, State, Step, Ticket};
+use super::{AppendError, Caller, ConsumerRules, Group, Now, Rules, State, Step, Ticket, classic};
+use crate::catalog::Catalog;
 use crate::record::Builder;
 use crate::wire::consumer_protocol::{self, Assignment, Subscription};
 use crate::wire::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
@@ -151,6 +153,7 @@ impl World {
             initial_rebalance_delay_ms: [0, 500, 3000][rng.random_range(0..3_usize)],
             group_max_size: if rng.random_ratio(1, 8) { 3 } else { 1000 },
             check_assignments: true,
+            consumer: ConsumerRules::default(),
         };
         let trouble = match rng.random_range(0..3) {
             0 => Trouble {
@@ -283,10 +286,12 @@ impl World {
             members_max: 10_000,
             metadata_bytes_max: 1 << 20,
         };
-        let mut groups = Groups::new(self.rules.clone(), limits);
+        let catalog = Arc::new(Catalog::default());
+        let mut groups = Groups::new(self.rules.clone(), limits, catalog.clone());
         let step = Step {
             now: self.now(),
             rules: &self.rules,
+            catalog: &catalog,
             out: &mut Vec::new(),
         };
         groups.load(replay.into_groups(&step));
@@ -647,6 +652,8 @@ impl World {
         let partitions: Vec<_> = one.owned.iter().copied().collect();
         self.send(client, REQUEST_TIMEOUT_MS, move || GroupRequest::Offsets {
             group: group.clone(),
+            member_id: None,
+            member_epoch: -1,
             topics: Some(vec![TopicOffsets {
                 topic: TOPIC.into(),
                 topic_id: Uuid::ZERO,
@@ -887,7 +894,7 @@ impl World {
             .groups
             .as_ref()
             .and_then(|g| g.get(&name))
-            .is_some_and(|g| g.state() == State::Empty);
+            .is_some_and(|g| g.state_name() == "Empty");
         if !is_empty || !self.in_flight.is_empty() {
             return;
         }
@@ -1020,6 +1027,13 @@ impl World {
         }
     }
 
+    fn classic<'a>(&self, group: &'a Group) -> &'a classic::Group {
+        match group {
+            Group::Classic(group) => group,
+            Group::Consumer(_) => self.fail("nobody asked for a group of the consumer protocol"),
+        }
+    }
+
     fn check_settled(&self) {
         let Some(groups) = &self.groups else {
             self.fail("the coordinator is down");
@@ -1030,8 +1044,9 @@ impl World {
                 .iter()
                 .filter(|c| c.group == n && c.is_up)
                 .collect();
-            let state = groups.get(name).map_or(State::Empty, |g| g.state());
-            let generation = groups.get(name).map_or(0, |g| g.generation());
+            let group = groups.get(name).map(|group| self.classic(group));
+            let state = group.map_or(State::Empty, |g| g.state());
+            let generation = group.map_or(0, |g| g.generation());
             if up.is_empty() {
                 if state != State::Empty {
                     self.fail(&format!("{name} has no members and is {state:?}"));

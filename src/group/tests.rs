@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::classic::Join;
+use super::classic::{Group, Join, State};
 use super::load::Replay;
 use super::offsets::Committed;
 use super::*;
@@ -61,6 +61,7 @@ impl Room {
                 initial_rebalance_delay_ms: 3000,
                 group_max_size: 3,
                 check_assignments: true,
+                consumer: ConsumerRules::default(),
             },
             now_ms: 0,
             out: Vec::new(),
@@ -77,6 +78,7 @@ impl Room {
         let mut step = Step {
             now,
             rules: &self.rules,
+            catalog: &Catalog::default(),
             out: &mut self.out,
         };
         event(&mut self.group, &mut step)
@@ -174,7 +176,15 @@ impl Room {
                 if result.is_ok() {
                     self.log.extend(append.records);
                 }
-                is_gone |= self.step(|group, step| group.appended(append.then, result, step));
+                is_gone |= self.step(|group, step| {
+                    let own = std::mem::replace(group, Group::new("g".into(), 0));
+                    let mut any = any::Group::Classic(Box::new(own));
+                    let (is_gone, _) = any.appended(append.then, result, step);
+                    if let any::Group::Classic(own) = any {
+                        *group = *own;
+                    }
+                    is_gone
+                });
             }
         }
         is_gone
@@ -232,9 +242,13 @@ impl Room {
         let step = Step {
             now: Now::default(),
             rules: &self.rules,
+            catalog: &Catalog::default(),
             out: &mut Vec::new(),
         };
-        replay.into_groups(&step).pop()
+        match replay.into_groups(&step).pop()? {
+            any::Group::Classic(group) => Some(*group),
+            any::Group::Consumer(_) => None,
+        }
     }
 }
 

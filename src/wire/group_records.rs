@@ -1,9 +1,9 @@
 //! Keys and values of the records in `__consumer_offsets`, as Kafka writes them.
 //!
 //! Each starts with its own version, and that of the key says what the record is: 0 and 1 are an
-//! [`OffsetCommitKey`], 2 is a [`GroupMetadataKey`]. Higher ones belong to the protocols of KIP-848 and
-//! later. A newer value is read as the newest one known here: from version 4 on only tagged fields are
-//! added (KIP-915).
+//! [`OffsetCommitKey`], 2 is a [`GroupMetadataKey`], 3 to 8 and 16 are of groups of the consumer protocol
+//! (KIP-848), whose values are [`consumer_group_records`](super::consumer_group_records). Others belong to protocols that are not served here. A newer value is read as the newest one known here: from
+//! version 4 on only tagged fields are added (KIP-915).
 
 use bytes::Bytes;
 
@@ -15,6 +15,48 @@ use super::{StrBytes, Uuid};
 pub const OFFSET_COMMIT_KEY: i16 = 1;
 /// The version of keys of groups.
 pub const GROUP_METADATA_KEY: i16 = 2;
+
+/// What a record of a group of the consumer protocol is of: the version of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i16)]
+pub enum ConsumerRecord {
+    /// Of the classic group that it was before.
+    ClassicGroup = 2,
+    Group = 3,
+    /// As before KIP-1101: the topics that the group subscribes to. It is not written any more.
+    PartitionMetadata = 4,
+    /// Of a member, as the two next ones.
+    Member = 5,
+    Target = 6,
+    MemberTarget = 7,
+    MemberCurrent = 8,
+    RegularExpression = 16,
+}
+
+impl ConsumerRecord {
+    const ALL: [Self; 7] = [
+        Self::Group,
+        Self::PartitionMetadata,
+        Self::Member,
+        Self::Target,
+        Self::MemberTarget,
+        Self::MemberCurrent,
+        Self::RegularExpression,
+    ];
+
+    fn of(version: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|of| *of as i16 == version)
+    }
+
+    /// Its key names a member or a regular expression beside the group.
+    pub fn is_part(self) -> bool {
+        use ConsumerRecord::{Member, MemberCurrent, MemberTarget, RegularExpression};
+        matches!(
+            self,
+            Member | MemberTarget | MemberCurrent | RegularExpression
+        )
+    }
+}
 
 message! {
     versions 0..=4, flexible 4..;
@@ -40,6 +82,12 @@ message! {
     /// Which group a record is of.
     message GroupMetadataKey {
         group: StrBytes,
+    }
+
+    /// Which member of a group, or which of its regular expressions, a record is of.
+    message ConsumerPartKey {
+        group: StrBytes,
+        part: StrBytes,
     }
 
     /// A generation of a group. v1: rebalance timeout. v2: since when it is in its state (KIP-211).
@@ -70,6 +118,8 @@ message! {
 pub enum Key {
     Offset(OffsetCommitKey),
     Group(GroupMetadataKey),
+    /// Of a group of the consumer protocol. The part is the member or the regular expression, if it is of one.
+    Consumer(ConsumerRecord, ConsumerPartKey),
     /// Of a version that is not known here.
     Other(i16),
 }
@@ -80,9 +130,32 @@ impl Key {
         match version(&mut r)? {
             v @ ..=OFFSET_COMMIT_KEY => OffsetCommitKey::decode(&mut r, v).map(Key::Offset),
             v @ GROUP_METADATA_KEY => GroupMetadataKey::decode(&mut r, v).map(Key::Group),
-            other => Ok(Key::Other(other)),
+            v => match ConsumerRecord::of(v) {
+                Some(of) => consumer_key(&mut r, of).map(|key| Key::Consumer(of, key)),
+                None => Ok(Key::Other(v)),
+            },
         }
     }
+}
+
+fn consumer_key(r: &mut Reader, of: ConsumerRecord) -> Result<ConsumerPartKey, DecodeError> {
+    if of.is_part() {
+        return ConsumerPartKey::decode(r, 0);
+    }
+    let GroupMetadataKey { group } = GroupMetadataKey::decode(r, 0)?;
+    let part = StrBytes::default();
+    Ok(ConsumerPartKey { group, part })
+}
+
+/// The key of a record of a group of the consumer protocol.
+pub fn encode_consumer_key(of: ConsumerRecord, key: &ConsumerPartKey) -> Bytes {
+    if of.is_part() {
+        return encode_as(of as i16, key, 0);
+    }
+    let key = GroupMetadataKey {
+        group: key.group.clone(),
+    };
+    encode_as(of as i16, &key, 0)
 }
 
 /// Reads an [`OffsetCommitValue`] or a [`GroupMetadataValue`] behind its version.
@@ -94,8 +167,13 @@ pub fn decode_value<M: Message>(bytes: Bytes) -> Result<M, DecodeError> {
 
 /// Writes a key or a value behind its version.
 pub fn encode<M: Message>(message: &M, version: i16) -> Bytes {
+    encode_as(version, message, version)
+}
+
+/// As [`encode`], where the version in front says more than that of the message.
+fn encode_as<M: Message>(prefix: i16, message: &M, version: i16) -> Bytes {
     let mut w = Writer::new();
-    w.i16(version);
+    w.i16(prefix);
     message.encode(&mut w, version);
     w.into_payload()
 }

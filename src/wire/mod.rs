@@ -11,6 +11,7 @@ pub mod api_versions;
 pub mod codec;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;
+pub mod consumer_group_records;
 pub mod consumer_protocol;
 pub mod create_acls;
 pub mod create_partitions;

@@ -1,9 +1,15 @@
+use super::super::consumer_group_records as consumer;
 use super::super::group_records::*;
 use super::*;
 
 const ALL: Versions = Versions {
     valid: VERSIONS,
     flexible: FLEXIBLE,
+};
+
+const CONSUMER: Versions = Versions {
+    valid: consumer::VERSIONS,
+    flexible: consumer::FLEXIBLE,
 };
 
 proptest! {
@@ -13,6 +19,17 @@ proptest! {
         super::round_trips::<OffsetCommitValue>(&entropy, cut, &ALL);
         super::round_trips::<GroupMetadataKey>(&entropy, cut, &ALL);
         super::round_trips::<GroupMetadataValue>(&entropy, cut, &ALL);
+        super::round_trips::<ConsumerPartKey>(&entropy, cut, &ALL);
+    }
+
+    #[test]
+    fn consumer_groups_round_trip(entropy in entropy(), cut: Index) {
+        super::round_trips::<consumer::GroupValue>(&entropy, cut, &CONSUMER);
+        super::round_trips::<consumer::MemberValue>(&entropy, cut, &CONSUMER);
+        super::round_trips::<consumer::TargetValue>(&entropy, cut, &CONSUMER);
+        super::round_trips::<consumer::MemberTargetValue>(&entropy, cut, &CONSUMER);
+        super::round_trips::<consumer::MemberCurrentValue>(&entropy, cut, &CONSUMER);
+        super::round_trips::<consumer::RegularExpressionValue>(&entropy, cut, &CONSUMER);
     }
 }
 
@@ -69,7 +86,47 @@ fn older_values_are_read() {
 
 #[test]
 fn what_is_not_known_is_told_apart() {
-    assert_eq!(Key::decode(hex("0003 0001 67")), Ok(Key::Other(3)));
+    assert_eq!(Key::decode(hex("0009 0001 67")), Ok(Key::Other(9)));
     assert!(Key::decode(hex("0002 0009 67")).is_err());
     assert!(Key::decode(hex("ffff")).is_err());
+}
+
+#[test]
+fn records_of_consumer_groups_have_kafkas_bytes() {
+    let key = |part: &'static str| ConsumerPartKey {
+        group: "g".into(),
+        part: part.into(),
+    };
+    for (of, part, bytes) in [
+        (ConsumerRecord::Group, "", "0003 0001 67"),
+        (ConsumerRecord::Target, "", "0006 0001 67"),
+        (ConsumerRecord::Member, "m", "0005 0001 67 0001 6d"),
+        (
+            ConsumerRecord::RegularExpression,
+            "r",
+            "0010 0001 67 0001 72",
+        ),
+    ] {
+        assert_eq!(encode_consumer_key(of, &key(part)), hex(bytes));
+        assert_eq!(Key::decode(hex(bytes)), Ok(Key::Consumer(of, key(part))));
+    }
+    let value = consumer::MemberCurrentValue {
+        member_epoch: 2,
+        previous_member_epoch: 1,
+        state: 0,
+        assigned_partitions: vec![consumer::AssignedPartitions {
+            topic_id: Uuid([9; 16]),
+            partitions: vec![4],
+            assignment_epochs: Some(vec![2]),
+        }],
+        partitions_pending_revocation: Vec::new(),
+    };
+    let bytes = hex(
+        "0000 00000002 00000001 00 02 09090909 09090909 09090909 09090909 02 00000004 01 00 05 02 00000002 01 00",
+    );
+    assert_eq!(consumer::encode_value(&value), bytes);
+    assert_eq!(consumer::decode_value(bytes), Ok(value.clone()));
+    let newer = hex("0001 00000007 00");
+    let group: consumer::GroupValue = consumer::decode_value(newer).unwrap();
+    assert_eq!(group.epoch, 7);
 }
