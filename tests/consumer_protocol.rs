@@ -270,7 +270,7 @@ fn members_share_partitions_and_nobody_has_what_another_has_not_given_up() {
     let topic = gateway.connect().create_topic("t", 6);
     let mut a = Member::of(gateway.address, "g", "a", "t");
     let joined = a.join();
-    assert_eq!((a.epoch, &a.owned), (1, &all(topic, 6)));
+    assert_eq!((a.epoch, &a.owned), (2, &all(topic, 6)));
     assert_eq!(joined.heartbeat_interval_ms, 5000);
     assert_eq!(a.send(&a.short()).assignment, None, "nothing has changed");
 
@@ -278,12 +278,12 @@ fn members_share_partitions_and_nobody_has_what_another_has_not_given_up() {
     b.join();
     assert_eq!(
         (b.epoch, b.owned.len()),
-        (2, 0),
+        (3, 0),
         "all are still the first one's"
     );
     assert_eq!(a.state(), "Reconciling");
     let told = a.send(&a.short());
-    assert_eq!(told.member_epoch, 1);
+    assert_eq!(told.member_epoch, 2);
     let own = a.owned.clone();
     a.take(&told);
     assert_eq!(a.owned.len(), 3);
@@ -293,15 +293,15 @@ fn members_share_partitions_and_nobody_has_what_another_has_not_given_up() {
         topic_partitions: Some(said(&own)),
         ..a.short()
     };
-    assert_eq!(a.send(&still).member_epoch, 1);
+    assert_eq!(a.send(&still).member_epoch, 2);
     settle(&mut [&mut a, &mut b]);
-    assert_eq!((a.epoch, b.epoch, b.owned.len()), (2, 2, 3));
+    assert_eq!((a.epoch, b.epoch, b.owned.len()), (3, 3, 3));
     assert_eq!(&a.owned | &b.owned, all(topic, 6));
     assert_eq!(b.state(), "Stable");
 
     a.leave(-1);
     settle(&mut [&mut b]);
-    assert_eq!((b.epoch, &b.owned), (3, &all(topic, 6)));
+    assert_eq!((b.epoch, &b.owned), (4, &all(topic, 6)));
 }
 
 #[test]
@@ -443,24 +443,24 @@ fn offsets_are_for_members_with_their_epochs() {
     assert_eq!(a.commit("t", 0), ErrorCode::NONE);
     assert_eq!(a.commit_at(9, "t", 0, 9), ErrorCode::STALE_MEMBER_EPOCH);
     assert_eq!(a.commit_at(-1, "t", 0, 9), ErrorCode::STALE_MEMBER_EPOCH);
-    assert_eq!(a.commit_at(1, "t", 0, 8), ErrorCode::UNSUPPORTED_VERSION);
+    assert_eq!(a.commit_at(2, "t", 0, 8), ErrorCode::UNSUPPORTED_VERSION);
     let mut b = Member::of(gateway.address, "g", "b", "t");
-    assert_eq!(b.commit_at(1, "t", 0, 9), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(b.commit_at(2, "t", 0, 9), ErrorCode::UNKNOWN_MEMBER_ID);
     b.join();
     settle(&mut [&mut a, &mut b]);
     let kept = a.owned.first().expect("one").1;
-    assert_eq!(a.epoch, 2);
+    assert_eq!(a.epoch, 3);
     assert_eq!(
-        a.commit_at(1, "t", kept, 9),
+        a.commit_at(2, "t", kept, 9),
         ErrorCode::NONE,
-        "it had it at epoch 1"
+        "it had it at epoch 2"
     );
     assert_eq!(
-        a.commit_at(1, "t", 1 - kept, 9),
+        a.commit_at(2, "t", 1 - kept, 9),
         ErrorCode::STALE_MEMBER_EPOCH
     );
     assert_eq!(
-        b.commit_at(1, "t", 1 - kept, 9),
+        b.commit_at(2, "t", 1 - kept, 9),
         ErrorCode::STALE_MEMBER_EPOCH
     );
     assert_eq!(
@@ -470,14 +470,14 @@ fn offsets_are_for_members_with_their_epochs() {
     );
 
     let id = |id: &'static str| Some(StrBytes::from_static(id));
-    assert_eq!(a.fetched_as(id("a"), 2, "t"), (ErrorCode::NONE, 7));
+    assert_eq!(a.fetched_as(id("a"), 3, "t"), (ErrorCode::NONE, 7));
     assert_eq!(a.fetched_as(None, -1, "t"), (ErrorCode::NONE, 7));
     assert_eq!(
-        a.fetched_as(id("a"), 1, "t").0,
+        a.fetched_as(id("a"), 2, "t").0,
         ErrorCode::STALE_MEMBER_EPOCH
     );
     assert_eq!(
-        a.fetched_as(id("x"), 2, "t").0,
+        a.fetched_as(id("x"), 3, "t").0,
         ErrorCode::UNKNOWN_MEMBER_ID
     );
 
@@ -554,7 +554,7 @@ fn topics_that_come_grow_and_go_are_shared_out_anew() {
     let first = client.create_topic("orders-1", 2);
     let mut by_name = Member::of(gateway.address, "g", "a", "later");
     by_name.join();
-    assert_eq!((by_name.epoch, by_name.owned.len()), (1, 0));
+    assert_eq!((by_name.epoch, by_name.owned.len()), (2, 0));
     let mut by_regex = Member::new(gateway.address, "g", "b");
     by_regex.regex = Some("orders-.*".into());
     by_regex.join();
@@ -598,12 +598,12 @@ fn groups_of_both_kinds_are_listed_and_described_as_what_they_are() {
     a.assignor = Some("range".into());
     a.join();
     let described = a.described();
-    assert_eq!((described.group_epoch, described.assignment_epoch), (1, 1));
+    assert_eq!((described.group_epoch, described.assignment_epoch), (2, 2));
     assert_eq!(&*described.assignor_name, "range");
     let one = &described.members[0];
     assert_eq!(
         (&*one.member_id, one.member_epoch, one.member_type),
-        ("a", 1, 1)
+        ("a", 2, 1)
     );
     assert_eq!(&*one.client_id, "test");
     assert_eq!(one.assignment, one.target_assignment);
@@ -671,15 +671,15 @@ fn a_group_without_members_becomes_what_the_next_member_speaks() {
     assert_eq!(outside.commit_at(-1, "t", 0, 9), ErrorCode::NONE);
     let mut a = Member::of(gateway.address, "g", "a", "t");
     a.join();
-    assert_eq!(a.epoch, 1);
+    assert_eq!(a.epoch, 2);
     let id = Some(a.id.clone());
-    assert_eq!(a.fetched_as(id, 1, "t"), (ErrorCode::NONE, 7));
+    assert_eq!(a.fetched_as(id, 2, "t"), (ErrorCode::NONE, 7));
     a.leave(-1);
     gateway.kill();
     let gateway = Gateway::start(data.path(), &OPTIONS);
     a.client = gateway.connect();
     assert_eq!(a.state(), "Empty");
-    assert_eq!(a.described().group_epoch, 2);
+    assert_eq!(a.described().group_epoch, 3);
     assert_eq!(a.fetched_as(None, -1, "t"), (ErrorCode::NONE, 7));
 }
 

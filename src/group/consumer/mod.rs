@@ -107,7 +107,8 @@ impl Group {
     pub fn new(id: StrBytes) -> Self {
         Group {
             id,
-            epoch: 0,
+            // As with Kafka: the first member makes it the second.
+            epoch: 1,
             metadata_hash: 0,
             target_epoch: 0,
             target_ms: 0,
