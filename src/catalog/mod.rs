@@ -139,6 +139,12 @@ impl Catalog {
         self.changes
     }
 
+    /// The same after that many changes.
+    #[cfg(test)]
+    pub fn after(self, changes: i64) -> Self {
+        Catalog { changes, ..self }
+    }
+
     /// Checks that a topic can be given this many partitions. Gives how many are new.
     pub fn check_increase(&self, id: &Uuid, partitions: i32) -> Result<i32, ChangeError> {
         match self.by_id(id).ok_or(ChangeError::Unknown)?.partitions {

@@ -1,18 +1,18 @@
 //! Seeded runs of groups with clients that come and go, against an oracle, on a clock of their own.
 //!
-//! Clients join, leave, crash, pause, come back, lose replies and repeat requests; the log is slow and
-//! fails at times; the coordinator ends between any two steps and begins again from its records. At the
-//! end all of that stops, and every group has to settle.
+//! Clients join, leave, crash, pause, come back, lose replies and repeat requests; topics come, grow and go;
+//! the log is slow and fails at times; the coordinator ends between any two steps and begins again from its
+//! records. At the end all of that stops, and every group has to settle.
 //!
-//! What must hold: no partition has two owners in one generation; an acknowledged commit is never lost
-//! and never goes back; when nothing changes any more, every group settles within a bound, and nobody
-//! waits. The same seed gives the same run.
+//! What must hold: no partition has two owners, in one generation of a classic group, or by what members
+//! of the consumer protocol were told and have not given up; an acknowledged commit is never lost and
+//! never goes back; when nothing changes any more, every group settles within a bound, and nobody waits.
+//! The same seed gives the same run.
 //!
 //! `GROUP_SIMULATION_SEEDS=100000` runs more of them, `GROUP_SIMULATION_SEED=7` one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hasher;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -24,13 +24,14 @@ use super::load::Replay;
 use super::messages::{Commit, GroupReply, GroupRequest, TopicOffsets};
 use super::offsets::{Committed, TopicPartition};
 use super::{AppendError, Caller, ConsumerRules, Group, Now, Rules, State, Step, Ticket, classic};
-use crate::catalog::Catalog;
 use crate::record::Builder;
 use crate::wire::consumer_protocol::{self, Assignment, Subscription};
 use crate::wire::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
 use crate::wire::leave_group::MemberIdentity;
 use crate::wire::sync_group::SyncGroupRequestAssignment;
 use crate::wire::{ErrorCode, StrBytes, Uuid, heartbeat, join_group, sync_group};
+
+mod consumers;
 
 const TOPIC: &str = "t";
 /// How long things go wrong.
@@ -56,6 +57,8 @@ enum Doing {
     Syncing,
     Fetching,
     Reading,
+    /// It gives up what it is not to have.
+    Revoking,
 }
 
 /// A consumer, as Java's and librdkafka's are: one request at a time.
@@ -81,6 +84,8 @@ struct Client {
     protocol: Option<StrBytes>,
     /// Partitions were taken from it: it has to join again so that others get them (KIP-429).
     rejoins: bool,
+    /// What a member of the consumer protocol has beside.
+    consumer: Option<consumers::Consumer>,
 }
 
 #[derive(Debug)]
@@ -122,6 +127,9 @@ struct World {
     groups: Option<Groups>,
     names: Vec<StrBytes>,
     partitions: i32,
+    topics: consumers::Topics,
+    /// What members of the consumer protocol were told and have not given up, by their ids.
+    may_own: HashMap<StrBytes, BTreeSet<i32>>,
     clients: Vec<Client>,
     /// Requests on their way, and who waits for the answers to those that arrived.
     sent: HashMap<Ticket, Send>,
@@ -149,11 +157,18 @@ impl World {
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let groups = rng.random_range(1..=3_usize);
+        let group_max_size = if rng.random_ratio(1, 8) { 3 } else { 1000 };
         let rules = Rules {
             initial_rebalance_delay_ms: [0, 500, 3000][rng.random_range(0..3_usize)],
-            group_max_size: if rng.random_ratio(1, 8) { 3 } else { 1000 },
+            group_max_size,
             check_assignments: true,
-            consumer: ConsumerRules::default(),
+            consumer: ConsumerRules {
+                session_timeout_ms: 10_000,
+                heartbeat_interval_ms: HEARTBEAT_MS as i32,
+                max_size: group_max_size,
+                assignment_interval_ms: [0, 1000, 5000][rng.random_range(0..3_usize)],
+                ..ConsumerRules::default()
+            },
         };
         let trouble = match rng.random_range(0..3) {
             0 => Trouble {
@@ -184,6 +199,8 @@ impl World {
                 .map(|n| StrBytes::from(format!("group-{n}")))
                 .collect(),
             partitions: rng.random_range(1..=12),
+            topics: consumers::Topics::default(),
+            may_own: HashMap::new(),
             clients: Vec::new(),
             sent: HashMap::new(),
             asked: HashMap::new(),
@@ -202,13 +219,16 @@ impl World {
             rng,
             rules,
         };
-        world.clients = (0..clients).map(|n| world.new_client(n)).collect();
+        let kinds: Vec<_> = (0..groups).map(|_| world.rng.random_ratio(1, 2)).collect();
+        world.clients = (0..clients)
+            .map(|n| world.new_client(n, kinds[n % groups]))
+            .collect();
         world.load();
         world.after(0, Event::Churn);
         world
     }
 
-    fn new_client(&mut self, n: usize) -> Client {
+    fn new_client(&mut self, n: usize, is_consumer: bool) -> Client {
         let rng = &mut self.rng;
         let is_static = rng.random_ratio(1, 4);
         Client {
@@ -233,6 +253,7 @@ impl World {
             positions: BTreeMap::new(),
             protocol: None,
             rejoins: false,
+            consumer: is_consumer.then(|| consumers::Consumer::new(rng)),
         }
     }
 
@@ -286,7 +307,7 @@ impl World {
             members_max: 10_000,
             metadata_bytes_max: 1 << 20,
         };
-        let catalog = Arc::new(Catalog::default());
+        let catalog = self.catalog();
         let mut groups = Groups::new(self.rules.clone(), limits, catalog.clone());
         let step = Step {
             now: self.now(),
@@ -402,6 +423,9 @@ impl World {
         let Some((client, life)) = self.asked.remove(&ticket) else {
             return;
         };
+        if let GroupReply::ConsumerHeartbeat(response) = &reply {
+            self.check_told(client, response);
+        }
         if self.percent(self.trouble.lost_replies) {
             return;
         }
@@ -471,6 +495,9 @@ impl World {
             };
             let request = request();
             self.note(format_args!("{client} asks {request:?}"));
+            if let GroupRequest::ConsumerHeartbeat { request, .. } = &request {
+                self.has_said(request);
+            }
             self.with_groups(|groups, now, out| groups.handle(request, ticket, unique, now, out));
         }
     }
@@ -496,9 +523,12 @@ impl World {
             }
             None => {}
         }
+        if one.consumer.is_some() {
+            return self.tick_consumer(client);
+        }
         match one.doing {
             Doing::Idle | Doing::Joining => self.join(client),
-            Doing::Syncing => {
+            Doing::Syncing | Doing::Revoking => {
                 self.clients[client].doing = Doing::Idle;
                 self.join(client);
             }
@@ -509,6 +539,9 @@ impl World {
 
     fn forget_membership(&mut self, client: usize) {
         let one = &mut self.clients[client];
+        if let Some(consumer) = &mut one.consumer {
+            consumer.forget();
+        }
         one.member_id = StrBytes::default();
         one.generation = -1;
         one.doing = Doing::Idle;
@@ -649,7 +682,8 @@ impl World {
     fn fetch(&mut self, client: usize) {
         let one = &self.clients[client];
         let group = self.names[one.group].clone();
-        let partitions: Vec<_> = one.owned.iter().copied().collect();
+        let mut partitions: Vec<_> = one.owned.iter().copied().collect();
+        partitions.retain(|p| consumers::is_first_topic(*p));
         self.send(client, REQUEST_TIMEOUT_MS, move || GroupRequest::Offsets {
             group: group.clone(),
             member_id: None,
@@ -687,6 +721,9 @@ impl World {
         let mut offsets = Vec::new();
         let mut said = Vec::new();
         for partition in self.clients[client].owned.clone() {
+            if !consumers::is_first_topic(partition) {
+                continue;
+            }
             let step = self.rng.random_range(0..10);
             let position = self.clients[client].positions.entry(partition).or_default();
             *position += step;
@@ -721,6 +758,7 @@ impl World {
         }
         match reply {
             GroupReply::Join(response) => self.joined(client, &response),
+            GroupReply::ConsumerHeartbeat(response) => self.heard(client, response),
             GroupReply::Sync(response) => self.synced(client, response),
             GroupReply::Offsets(Ok(found)) => {
                 for (partition, committed) in found.into_iter().flat_map(|f| f.partitions) {
@@ -798,6 +836,9 @@ impl World {
     }
 
     fn refused(&mut self, client: usize, error: ErrorCode) {
+        if self.clients[client].consumer.is_some() {
+            return self.refused_consumer(client, error);
+        }
         match error {
             ErrorCode::UNKNOWN_MEMBER_ID
             | ErrorCode::ILLEGAL_GENERATION
@@ -835,6 +876,7 @@ impl World {
         self.clients[client].paused_until = 0;
         self.clients[client].waits = None;
         self.forget_membership(client);
+        self.name_consumer(client);
         self.wake(client, 0);
     }
 
@@ -848,6 +890,9 @@ impl World {
 
     fn leave(&mut self, client: usize) {
         let one = &self.clients[client];
+        if one.consumer.is_some() {
+            return self.leave_as_consumer(client);
+        }
         // Static members do not say that they go.
         if !one.member_id.is_empty() && one.instance_id.is_none() {
             let request = GroupRequest::Leave {
@@ -880,6 +925,7 @@ impl World {
             }
             60..64 if self.groups.is_some() => self.crash_coordinator(),
             64..68 => self.delete_or_commit(),
+            68..74 => self.change_topics(),
             _ => {}
         }
         let ms = self.rng.random_range(0..8000);
@@ -1044,15 +1090,20 @@ impl World {
                 .iter()
                 .filter(|c| c.group == n && c.is_up)
                 .collect();
-            let group = groups.get(name).map(|group| self.classic(group));
-            let state = group.map_or(State::Empty, |g| g.state());
-            let generation = group.map_or(0, |g| g.generation());
+            if up.iter().any(|client| client.consumer.is_some()) {
+                self.check_settled_consumers(name, groups.get(name), &up);
+                continue;
+            }
             if up.is_empty() {
-                if state != State::Empty {
-                    self.fail(&format!("{name} has no members and is {state:?}"));
+                let state = groups.get(name).map_or("Empty", Group::state_name);
+                if state != "Empty" {
+                    self.fail(&format!("{name} has no members and is {state}"));
                 }
                 continue;
             }
+            let group = groups.get(name).map(|group| self.classic(group));
+            let state = group.map_or(State::Empty, |g| g.state());
+            let generation = group.map_or(0, |g| g.generation());
             if state != State::Stable {
                 self.fail(&format!("{name} has {} members and is {state:?}", up.len()));
             }
