@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod bridge;
 pub mod budget;
 pub mod catalog;
 pub mod check;
