@@ -22,18 +22,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::address::{AddressError, ServerAddress};
+pub use self::filer::{etag, path};
 pub use self::proto::filer_pb::{Entry, FileChunk, FuseAttributes};
 pub use self::proto::messaging_pb::BrokerPartitionAssignment;
 pub use self::proto::schema_pb::{Partition, RecordType};
-use crate::config::HostPort;
+pub use self::thread::{Bridge, BridgeThread};
 
+mod address;
+mod broker;
+mod call;
+mod client;
+mod discovery;
+mod filer;
+mod peers;
 mod proto;
+mod thread;
+mod volume;
 
 /// How to reach SeaweedFS, and what an operation may cost.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
-    /// HTTP addresses of masters (gRPC is 10000 above). One that answers is enough.
-    pub masters: Vec<HostPort>,
+    /// One that answers is enough.
+    pub masters: Vec<ServerAddress>,
     /// The filer group of the filers and brokers to use; usually empty.
     pub filer_group: String,
     /// The longest that an operation takes, retries included.
@@ -45,7 +56,7 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
-    pub fn new(masters: Vec<HostPort>) -> Self {
+    pub fn new(masters: Vec<ServerAddress>) -> Self {
         BridgeConfig {
             masters,
             filer_group: String::new(),
@@ -169,6 +180,23 @@ pub struct List {
     pub after: String,
     /// At most so many entries, and at most so many as the answer's bounds allow.
     pub limit: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// By name.
+    pub entries: Vec<Entry>,
+    /// There are more: after the last one's name.
+    pub more: bool,
+}
+
+/// What goes with an entry that is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Its chunks.
+    pub data: bool,
+    /// What is in it.
+    pub recursive: bool,
 }
 
 /// Where a chunk goes.

@@ -1,0 +1,59 @@
+//! What the bridge's thread has: the servers, and what is kept about them.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::call::Time;
+use super::peers::{Peers, VolumeServers};
+use super::volume::{Http, Volumes};
+use super::{BridgeConfig, PeerHealth, Role};
+
+/// Lives on the bridge's thread.
+pub(super) struct Client {
+    pub(super) masters: Peers,
+    pub(super) filers: Peers,
+    pub(super) brokers: Peers,
+    pub(super) volume_servers: VolumeServers,
+    /// Where volumes are.
+    pub(super) volumes: Volumes,
+    pub(super) http: Http,
+    pub(super) filer_group: String,
+    /// Somebody needs a server and there is none.
+    pub(super) wanted: Rc<Notify>,
+    deadline: Duration,
+}
+
+impl Client {
+    pub(super) fn new(config: BridgeConfig) -> Self {
+        let wanted = Rc::new(Notify::new());
+        let peers = |role| Peers::new(role, wanted.clone());
+        let masters = peers(Role::Master);
+        masters.update(config.masters);
+        Client {
+            masters,
+            filers: peers(Role::Filer),
+            brokers: peers(Role::Broker),
+            volume_servers: VolumeServers::default(),
+            volumes: Volumes::default(),
+            http: Http::new(),
+            filer_group: config.filer_group,
+            wanted,
+            deadline: config.deadline,
+        }
+    }
+
+    /// The time of an operation that ends at `deadline`.
+    pub(super) fn time(&self, deadline: Instant) -> Time {
+        Time::until(deadline, self.deadline)
+    }
+
+    pub(super) fn health(&self) -> Vec<PeerHealth> {
+        let grpc = [&self.masters, &self.filers, &self.brokers];
+        let mut all: Vec<_> = grpc.into_iter().flat_map(Peers::health).collect();
+        all.extend(self.volume_servers.health());
+        all
+    }
+}

@@ -1,0 +1,131 @@
+//! The thread, and the queue to it.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::Instant;
+
+use super::call::Time;
+use super::client::Client;
+use super::{BridgeConfig, BridgeError, PeerHealth};
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+enum Message {
+    /// Makes, on the bridge's thread, the work that is to be done there.
+    Do(Box<dyn FnOnce(Rc<Client>) -> Work + Send>),
+    Stop,
+}
+
+/// The thread; it ends when this is dropped, and what is under way with it.
+#[derive(Debug)]
+pub struct BridgeThread {
+    queue: UnboundedSender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for BridgeThread {
+    fn drop(&mut self) {
+        // It has ended already if nobody takes this.
+        let _ = self.queue.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it is logged already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A way to SeaweedFS, for any thread. Clones are the same way.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    /// Holds no more messages than `calls` admits.
+    queue: UnboundedSender<Message>,
+    calls: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    deadline: Duration,
+}
+
+/// What an operation occupies, from its call until its answer is taken.
+#[derive(Debug)]
+struct Held {
+    _call: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl Bridge {
+    /// Starts the thread. It looks for servers by itself; operations wait for them.
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn start(config: BridgeConfig) -> io::Result<(BridgeThread, Bridge)> {
+        let (queue, messages) = unbounded_channel();
+        let bridge = Bridge {
+            queue: queue.clone(),
+            calls: Arc::new(Semaphore::new(config.calls_max)),
+            bytes: Arc::new(Semaphore::new(config.bytes_max.min(Semaphore::MAX_PERMITS))),
+            deadline: config.deadline,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("tidegate-bridge".to_owned())
+            .spawn(move || LocalSet::new().block_on(&runtime, run(config, messages)))?;
+        let thread = Some(thread);
+        Ok((BridgeThread { queue, thread }, bridge))
+    }
+
+    /// How the servers fare that are known now.
+    pub async fn peers(&self) -> Result<Vec<PeerHealth>, BridgeError> {
+        self.run(0, async |client, _| Ok(client.health())).await
+    }
+
+    /// Does `operation` on the bridge's thread. `bytes` is what it holds in memory, at most.
+    pub(super) async fn run<T, F>(&self, bytes: usize, operation: F) -> Result<T, BridgeError>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce(Rc<Client>, Time) -> Result<T, BridgeError> + Send + 'static,
+    {
+        let held = self.admit(bytes)?;
+        let deadline = Instant::now() + self.deadline;
+        let (reply, answer) = oneshot::channel();
+        let make = move |client: Rc<Client>| -> Work {
+            Box::pin(async move {
+                let time = client.time(deadline);
+                let result = operation(client, time).await;
+                // Who asked may be gone.
+                let _ = reply.send((result, held));
+            })
+        };
+        let sent = self.queue.send(Message::Do(Box::new(make)));
+        sent.map_err(|_| BridgeError::Stopped)?;
+        let (result, _held) = answer.await.map_err(|_| BridgeError::Stopped)?;
+        result
+    }
+
+    fn admit(&self, bytes: usize) -> Result<Held, BridgeError> {
+        let bytes = u32::try_from(bytes).map_err(|_| BridgeError::Overloaded)?;
+        let call = self.calls.clone().try_acquire_owned();
+        let bytes = self.bytes.clone().try_acquire_many_owned(bytes);
+        Ok(Held {
+            _call: call.map_err(|_| BridgeError::Overloaded)?,
+            _bytes: bytes.map_err(|_| BridgeError::Overloaded)?,
+        })
+    }
+}
+
+async fn run(config: BridgeConfig, mut messages: UnboundedReceiver<Message>) {
+    let client = Rc::new(Client::new(config));
+    spawn_local(client.clone().keep_finding());
+    while let Some(Message::Do(make)) = messages.recv().await {
+        spawn_local(make(client.clone()));
+    }
+}
