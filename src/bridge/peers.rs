@@ -276,8 +276,15 @@ mod tests {
         assert!(!health.is_up());
     }
 
-    #[tokio::test]
-    async fn one_operation_tries_a_server_that_rested() {
+    #[test]
+    fn one_operation_tries_a_server_that_rested() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(try_rested());
+    }
+
+    async fn try_rested() {
         let peers = Peers::new(Role::Filer, Rc::default());
         let soon = || Instant::now() + Duration::from_millis(300);
         assert!(peers.pick(soon()).await.is_none());

@@ -14,7 +14,10 @@ use tokio::time::Instant;
 
 use super::call::Time;
 use super::client::Client;
-use super::{BridgeConfig, BridgeError, PeerHealth};
+use super::{BridgeConfig, BridgeError, PeerHealth, Role};
+
+/// The semaphore takes no more at once.
+const BYTES_MAX: usize = u32::MAX as usize;
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -49,6 +52,7 @@ pub struct Bridge {
     queue: UnboundedSender<Message>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    bytes_max: usize,
     deadline: Duration,
 }
 
@@ -66,10 +70,12 @@ impl Bridge {
     /// If there is no thread to be had.
     pub fn start(config: BridgeConfig) -> io::Result<(BridgeThread, Bridge)> {
         let (queue, messages) = unbounded_channel();
+        let bytes_max = config.bytes_max.min(BYTES_MAX);
         let bridge = Bridge {
             queue: queue.clone(),
             calls: Arc::new(Semaphore::new(config.calls_max)),
-            bytes: Arc::new(Semaphore::new(config.bytes_max.min(Semaphore::MAX_PERMITS))),
+            bytes: Arc::new(Semaphore::new(bytes_max)),
+            bytes_max,
             deadline: config.deadline,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -112,9 +118,14 @@ impl Bridge {
     }
 
     fn admit(&self, bytes: usize) -> Result<Held, BridgeError> {
-        let bytes = u32::try_from(bytes).map_err(|_| BridgeError::Overloaded)?;
+        if bytes > self.bytes_max {
+            return Err(BridgeError::Refused {
+                role: Role::Filer,
+                reason: format!("{bytes} bytes at a time, of at most {}", self.bytes_max),
+            });
+        }
         let call = self.calls.clone().try_acquire_owned();
-        let bytes = self.bytes.clone().try_acquire_many_owned(bytes);
+        let bytes = self.bytes.clone().try_acquire_many_owned(bytes as u32);
         Ok(Held {
             _call: call.map_err(|_| BridgeError::Overloaded)?,
             _bytes: bytes.map_err(|_| BridgeError::Overloaded)?,

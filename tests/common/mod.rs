@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 pub mod prometheus;
+pub mod weed;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

