@@ -1,5 +1,6 @@
 //! One operation: a server is picked, asked, and asked again, or another is, until the deadline.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,9 +16,11 @@ use tonic_prost::ProstCodec;
 use super::peers::{Peer, Peers, backoff, jittered};
 use super::{BridgeError, Role};
 
-/// How often servers are asked for the same thing and answer with an error, or not at all. One that
-/// cannot be reached does not count: nothing was asked.
-const ATTEMPTS_MAX: u32 = 4;
+/// What all operations with one role may spend on trying again: at once, each second, and for each
+/// operation. A server that cannot be reached costs nothing here: it rests (`peers.rs`).
+const RETRIES_AT_ONCE: f64 = 100.0;
+const RETRIES_PER_SECOND: f64 = 20.0;
+const RETRIES_PER_OPERATION: f64 = 0.2;
 /// Parts of an operation's time that one attempt may take, so that there is time for another server.
 const ATTEMPTS_IN_TIME: u32 = 3;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -66,8 +69,38 @@ impl Time {
     }
 }
 
+/// The retries that may yet be made. One that is too many is made later.
+pub(super) struct RetryBudget {
+    left: Cell<f64>,
+    at: Cell<Instant>,
+}
+
+impl RetryBudget {
+    pub(super) fn new() -> Self {
+        RetryBudget {
+            left: Cell::new(RETRIES_AT_ONCE),
+            at: Cell::new(Instant::now()),
+        }
+    }
+
+    fn add(&self, retries: f64) {
+        self.left
+            .set((self.left.get() + retries).min(RETRIES_AT_ONCE));
+    }
+
+    /// Takes one, and tells how long it is until it is there.
+    fn take(&self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at.replace(now));
+        self.add(passed.as_secs_f64() * RETRIES_PER_SECOND);
+        let left = self.left.get() - 1.0;
+        self.left.set(left);
+        Duration::from_secs_f64((-left).max(0.0) / RETRIES_PER_SECOND)
+    }
+}
+
 /// What is known while an operation is tried.
-pub(super) struct Attempts {
+pub(super) struct Attempts<'a> {
+    budget: &'a RetryBudget,
     role: Role,
     kind: Kind,
     time: Time,
@@ -77,9 +110,11 @@ pub(super) struct Attempts {
     last: String,
 }
 
-impl Attempts {
-    pub(super) fn new(role: Role, kind: Kind, time: Time) -> Self {
+impl<'a> Attempts<'a> {
+    pub(super) fn new(budget: &'a RetryBudget, role: Role, kind: Kind, time: Time) -> Self {
+        budget.add(RETRIES_PER_OPERATION);
         Attempts {
+            budget,
             role,
             kind,
             time,
@@ -114,8 +149,9 @@ impl Attempts {
         }
         self.made += 1;
         let pause = jittered(backoff(PAUSE_MIN, PAUSE_MAX, self.made));
-        let next = Instant::now() + pause;
-        if self.made >= ATTEMPTS_MAX || next >= self.time.deadline {
+        let now = Instant::now();
+        let next = now + pause.max(self.budget.take(now));
+        if next >= self.time.deadline {
             return Err(self.ended());
         }
         sleep_until(next).await;
@@ -142,7 +178,7 @@ pub(super) async fn ask<T>(
     time: Time,
     ask: impl AsyncFn(&Peer) -> Result<T, Failure>,
 ) -> Result<T, BridgeError> {
-    let mut attempts = Attempts::new(peers.role, kind, time);
+    let mut attempts = Attempts::new(&peers.retries, peers.role, kind, time);
     loop {
         let Some(peer) = peers.pick(time.deadline).await else {
             return Err(attempts.ended());
@@ -267,4 +303,56 @@ pub(super) fn with_sources(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_beyond_the_budget_come_later() {
+        let budget = RetryBudget::new();
+        let now = budget.at.get();
+        let delays: Vec<_> = (0..140).map(|_| budget.take(now).as_secs_f64()).collect();
+        assert!(delays[..100].iter().all(|delay| *delay == 0.0));
+        assert_eq!((delays[119], delays[139]), (1.0, 2.0));
+        // Time and operations that succeed give it back.
+        assert_eq!(budget.take(now + Duration::from_secs(3)), Duration::ZERO);
+        (0..1000).for_each(|_| budget.add(RETRIES_PER_OPERATION));
+        assert_eq!(budget.left.get(), RETRIES_AT_ONCE);
+    }
+
+    #[test]
+    fn a_conflict_after_a_lost_attempt_may_be_with_oneself() {
+        let budget = RetryBudget::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let time = Time::until(deadline, Duration::from_secs(60));
+        let conflict = || Failure::Final(BridgeError::Conflict("gone".to_owned()));
+        let lost = || Failure::Lost("no answer".to_owned());
+        let after = async |kind, first: Failure| {
+            let mut attempts = Attempts::new(&budget, Role::Filer, kind, time);
+            attempts
+                .failed(first)
+                .await
+                .expect("there is time for another");
+            attempts
+                .failed(conflict())
+                .await
+                .expect_err("it is an answer")
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            let unknown = after(Kind::Change, lost()).await;
+            assert!(
+                matches!(unknown, BridgeError::Unknown { .. }),
+                "{unknown:?}"
+            );
+            let known = BridgeError::Conflict("gone".to_owned());
+            assert_eq!(after(Kind::Read, lost()).await, known);
+            let not_sent = Failure::NotSent("refused".to_owned());
+            assert_eq!(after(Kind::Change, not_sent).await, known);
+        });
+    }
 }

@@ -36,7 +36,7 @@ impl Client {
             masters,
             filers: peers(Role::Filer),
             brokers: peers(Role::Broker),
-            volume_servers: VolumeServers::default(),
+            volume_servers: VolumeServers::new(),
             volumes: Volumes::default(),
             http: Http::new(),
             filer_group: config.filer_group,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::transport::{Channel, Endpoint};
 
 use super::address::ServerAddress;
+use super::call::RetryBudget;
 use super::{PeerHealth, Role};
 
 /// Attempts that may get no answer, one after the other, before a server rests.
@@ -133,7 +134,8 @@ pub(super) struct Peers {
     /// Which there are, or how one fares.
     changed: Notify,
     /// Somebody needs a server and there is none.
-    pub(super) wanted: Rc<Notify>,
+    wanted: Rc<Notify>,
+    pub(super) retries: RetryBudget,
 }
 
 impl Peers {
@@ -143,6 +145,7 @@ impl Peers {
             peers: RefCell::default(),
             changed: Notify::new(),
             wanted,
+            retries: RetryBudget::new(),
         }
     }
 
@@ -221,15 +224,22 @@ impl Peers {
 }
 
 /// A volume server's health, by its address; it is spoken to over HTTP.
-#[derive(Default)]
 pub(super) struct VolumeServers {
     servers: RefCell<Vec<(String, Rc<Health>)>>,
+    pub(super) retries: RetryBudget,
 }
 
 /// More are forgotten, the oldest first.
 const VOLUME_SERVERS_MAX: usize = 1024;
 
 impl VolumeServers {
+    pub(super) fn new() -> Self {
+        VolumeServers {
+            servers: RefCell::default(),
+            retries: RetryBudget::new(),
+        }
+    }
+
     pub(super) fn of(&self, address: &str) -> Rc<Health> {
         let mut servers = self.servers.borrow_mut();
         if let Some((_, health)) = servers.iter().find(|(known, _)| known == address) {

@@ -179,7 +179,8 @@ impl Client {
         placement: &Placement,
     ) -> Result<FileChunk, BridgeError> {
         // Each attempt stores another chunk, so none is in doubt.
-        let mut attempts = Attempts::new(Role::Volume, Kind::Read, time);
+        let mut attempts =
+            Attempts::new(&self.volume_servers.retries, Role::Volume, Kind::Read, time);
         loop {
             let assigned = self.assign(time, rope.left as u64, placement).await;
             // Whether a volume was assigned in vain is in nobody's interest.
@@ -291,7 +292,8 @@ impl Client {
         file_id: &FileId,
         range: Range<u64>,
     ) -> Result<Bytes, BridgeError> {
-        let mut attempts = Attempts::new(Role::Volume, Kind::Read, time);
+        let mut attempts =
+            Attempts::new(&self.volume_servers.retries, Role::Volume, Kind::Read, time);
         loop {
             let (targets, mut missing) = (self.targets(time, file_id).await?, false);
             let mut last = Failure::Failed(format!("no server has volume {}", file_id.volume));
@@ -395,7 +397,12 @@ impl Client {
     }
 
     async fn discard(&self, time: Time, file_id: &FileId) -> Result<(), BridgeError> {
-        let mut attempts = Attempts::new(Role::Volume, Kind::Change, time);
+        let mut attempts = Attempts::new(
+            &self.volume_servers.retries,
+            Role::Volume,
+            Kind::Change,
+            time,
+        );
         loop {
             let servers = self.locate(time, &file_id.volume).await?;
             // One of them tells the others.
