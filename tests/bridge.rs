@@ -10,7 +10,6 @@ use tidegate::bridge::{
     Mutation, Placement, Removal, Role, TopicSpec, Transaction, etag, path,
 };
 
-#[allow(dead_code)]
 mod common;
 
 use common::weed::{Part, Weed};

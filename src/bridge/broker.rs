@@ -20,8 +20,6 @@ const LOOKUP_TOPIC_BROKERS: &str = "/messaging_pb.SeaweedMessaging/LookupTopicBr
 const GET_TOPIC_CONFIGURATION: &str = "/messaging_pb.SeaweedMessaging/GetTopicConfiguration";
 /// Slots of a topic's ring: there are no more partitions than these.
 const RING_SIZE: i32 = 2520;
-/// What brokers say, with code "unknown", of a topic that is absent.
-const NO_TOPIC: &str = "not found";
 
 impl Bridge {
     /// Makes a topic, or changes it. Another number of partitions makes the old data unreachable.
@@ -171,7 +169,6 @@ fn found<T>(answer: Result<T, BridgeError>) -> Result<Option<T>, BridgeError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(BridgeError::NotFound(_)) => Ok(None),
-        Err(BridgeError::Unavailable { reason, .. }) if reason.contains(NO_TOPIC) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,6 +40,19 @@ pub(super) enum Failure {
     Failed(String),
     /// It answered.
     Final(BridgeError),
+}
+
+impl Failure {
+    /// With the server's address.
+    pub(super) fn said_by(self, server: &dyn fmt::Display) -> Self {
+        let of = |reason| format!("{server}: {reason}");
+        match self {
+            Failure::NotSent(reason) => Failure::NotSent(of(reason)),
+            Failure::Lost(reason) => Failure::Lost(of(reason)),
+            Failure::Failed(reason) => Failure::Failed(of(reason)),
+            Failure::Final(error) => Failure::Final(error),
+        }
+    }
 }
 
 /// Whether doing it is a change.
@@ -188,7 +202,7 @@ pub(super) async fn ask<T>(
         note(peers, &peer, &asked);
         match asked {
             Ok(answer) => return Ok(answer),
-            Err(failure) => attempts.failed(said_by(&peer, failure)).await?,
+            Err(failure) => attempts.failed(failure.said_by(&peer.address)).await?,
         }
     }
 }
@@ -210,16 +224,6 @@ fn note<T>(peers: &Peers, peer: &Rc<Peer>, asked: &Result<T, Failure>) {
     }
     if !was_up {
         peers.notify();
-    }
-}
-
-fn said_by(peer: &Peer, failure: Failure) -> Failure {
-    let of = |reason| format!("{}: {reason}", peer.address);
-    match failure {
-        Failure::NotSent(reason) => Failure::NotSent(of(reason)),
-        Failure::Lost(reason) => Failure::Lost(of(reason)),
-        Failure::Failed(reason) => Failure::Failed(of(reason)),
-        Failure::Final(error) => Failure::Final(error),
     }
 }
 

@@ -7,8 +7,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::call::Time;
+use super::http::Http;
 use super::peers::{Peers, VolumeServers};
-use super::volume::{Http, Volumes};
+use super::volume::Volumes;
 use super::{BridgeConfig, PeerHealth, Role};
 
 /// Lives on the bridge's thread.

@@ -35,7 +35,9 @@ mod call;
 mod client;
 mod discovery;
 mod filer;
+mod http;
 mod peers;
+#[allow(clippy::enum_variant_names)] // The names are SeaweedFS's.
 mod proto;
 mod thread;
 mod volume;
@@ -149,6 +151,7 @@ pub enum Condition {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few at a time")]
 pub enum Mutation {
     /// Makes or replaces an entry; parents are made too. Chunks of the old one that the new one has
     /// not are deleted.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::{Channel, Endpoint};
 
@@ -223,9 +223,30 @@ impl Peers {
     }
 }
 
-/// A volume server's health, by its address; it is spoken to over HTTP.
+/// Requests to one volume server at a time; more wait.
+const REQUESTS_MAX: usize = 64;
+
+/// A server that speaks HTTP.
+pub(super) struct HttpServer {
+    /// `host:port`
+    pub(super) address: String,
+    pub(super) health: Health,
+    pub(super) slots: Semaphore,
+}
+
+impl HttpServer {
+    pub(super) fn new(address: &str) -> Self {
+        HttpServer {
+            address: address.to_owned(),
+            health: Health::default(),
+            slots: Semaphore::new(REQUESTS_MAX),
+        }
+    }
+}
+
+/// The volume servers that were met.
 pub(super) struct VolumeServers {
-    servers: RefCell<Vec<(String, Rc<Health>)>>,
+    servers: RefCell<Vec<Rc<HttpServer>>>,
     pub(super) retries: RetryBudget,
 }
 
@@ -240,22 +261,22 @@ impl VolumeServers {
         }
     }
 
-    pub(super) fn of(&self, address: &str) -> Rc<Health> {
+    pub(super) fn at(&self, address: &str) -> Rc<HttpServer> {
         let mut servers = self.servers.borrow_mut();
-        if let Some((_, health)) = servers.iter().find(|(known, _)| known == address) {
-            return health.clone();
+        if let Some(server) = servers.iter().find(|s| s.address == address) {
+            return server.clone();
         }
         if servers.len() >= VOLUME_SERVERS_MAX {
             servers.remove(0);
         }
-        let health = Rc::new(Health::default());
-        servers.push((address.to_owned(), health.clone()));
-        health
+        let server = Rc::new(HttpServer::new(address));
+        servers.push(server.clone());
+        server
     }
 
     pub(super) fn health(&self) -> Vec<PeerHealth> {
         let servers = self.servers.borrow();
-        let told = |(address, h): &(String, Rc<Health>)| h.told(Role::Volume, address.clone());
+        let told = |s: &Rc<HttpServer>| s.health.told(Role::Volume, s.address.clone());
         servers.iter().map(told).collect()
     }
 }
