@@ -57,6 +57,18 @@ fn put(entry: Entry) -> Mutation {
     }
 }
 
+/// Waits for what takes a while.
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "not so for a minute: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Puts `entry` if the owner's entry has the token, and gives that the token `next`.
 fn fenced(token: u8, next: u8, entry: Entry) -> Transaction {
     Transaction {
@@ -432,6 +444,60 @@ fn a_filer_that_stands_still_gives_a_retriable_error_in_time() {
             .content,
         "a"
     );
+}
+
+#[test]
+fn of_several_servers_those_that_are_well_are_used() {
+    let mut weed = Weed::start_parts(&[Part::Master, Part::Volume, Part::Filer, Part::OtherFiler]);
+    // The first master is none.
+    let masters = ["127.0.0.1:1".to_owned(), weed.master()].map(|m| m.parse().expect("an address"));
+    let config = BridgeConfig {
+        deadline: Duration::from_secs(5),
+        ..BridgeConfig::new(masters.into())
+    };
+    let (_thread, bridge) = Bridge::start(config).expect("a thread");
+    let addresses = [weed.address(Part::Filer), weed.address(Part::OtherFiler)];
+    let up = |address: &String| {
+        let peers = wait(bridge.peers()).expect("an answer");
+        let mut filers = peers.iter().filter(|peer| peer.role == Role::Filer);
+        filers.any(|peer| peer.address == *address && peer.up)
+    };
+    until("both are known", || addresses.iter().all(up));
+    let reads = |name: &str, content: &str| {
+        let found = wait(bridge.lookup(FOLDER, name));
+        found.is_ok_and(|entry| entry.is_some_and(|entry| entry.content == content))
+    };
+    wait(bridge.create(FOLDER, file("owner", 1, ""), true)).expect("nobody owns it");
+    // Both filers bring it to the one that owns the lock.
+    for (part, name, token) in [(Part::Filer, "a", 1), (Part::OtherFiler, "b", 2)] {
+        let address = weed.address(part);
+        weed.pause(part);
+        // A commit that the paused one is to make waits for its end; reading does not.
+        until("the other is told of it, and used", || reads("owner", ""));
+        weed.resume(part);
+        until("it is back", || up(&address));
+        until("it is done", || {
+            match wait(bridge.transact(fenced(token, token + 1, file(name, 0, "x")))) {
+                Ok(()) | Err(BridgeError::Conflict(_)) => true,
+                Err(error) => {
+                    assert!(error.is_retriable(), "{error}");
+                    false
+                }
+            }
+        });
+        until("it is read", || reads(name, "x"));
+    }
+    for part in [Part::Filer, Part::OtherFiler] {
+        let address = weed.address(part);
+        weed.kill(part);
+        until("the other is used", || reads("a", "x") && reads("b", "x"));
+        until("it is left", || !up(&address));
+        weed.start_part(part);
+        until("it is taken again", || up(&address));
+    }
+    // What is known is used without a master.
+    weed.kill(Part::Master);
+    until("it is read", || reads("a", "x"));
 }
 
 #[test]

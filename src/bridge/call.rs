@@ -193,8 +193,9 @@ pub(super) async fn ask<T>(
     ask: impl AsyncFn(&Peer) -> Result<T, Failure>,
 ) -> Result<T, BridgeError> {
     let mut attempts = Attempts::new(&peers.retries, peers.role, kind, time);
+    let mut last = None;
     loop {
-        let Some(peer) = peers.pick(time.deadline).await else {
+        let Some(peer) = peers.pick(time.deadline, last.as_ref()).await else {
             return Err(attempts.ended());
         };
         let asked = timeout_at(time.attempt_end(), ask(&peer)).await;
@@ -204,10 +205,12 @@ pub(super) async fn ask<T>(
             Ok(answer) => return Ok(answer),
             Err(failure) => attempts.failed(failure.said_by(&peer.address)).await?,
         }
+        last = Some(peer);
     }
 }
 
-fn note<T>(peers: &Peers, peer: &Rc<Peer>, asked: &Result<T, Failure>) {
+/// Takes note of how a server fares, and says so when it changes.
+pub(super) fn note<T>(peers: &Peers, peer: &Rc<Peer>, asked: &Result<T, Failure>) {
     let was_up = peer.health.is_up();
     match asked {
         Err(Failure::NotSent(_)) => peer.failed(true),

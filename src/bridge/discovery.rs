@@ -10,11 +10,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Role;
 use super::address::{AddressError, ServerAddress};
-use super::call::{Failure, unary};
+use super::call::{Failure, note, unary};
 use super::client::Client;
 use super::peers::{Peer, Peers};
 use super::proto::master_pb::{ListClusterNodesRequest, ListClusterNodesResponse};
 
+/// The standard question (gRPC health checking protocol), with an empty message.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const LIST_CLUSTER_NODES: &str = "/master_pb.Seaweed/ListClusterNodes";
 /// How long what was found is good for.
 const EVERY: Duration = Duration::from_secs(10);
@@ -29,6 +32,8 @@ impl Client {
         loop {
             let next = Instant::now() + EVERY;
             self.find().await;
+            self.revive(&self.filers).await;
+            self.revive(&self.brokers).await;
             sleep(PAUSE).await;
             let _ = timeout_at(next, self.wanted.notified()).await;
         }
@@ -85,6 +90,24 @@ impl Client {
                 servers = known.join(","),
                 "found servers of SeaweedFS"
             );
+        }
+    }
+
+    /// Sees whether servers that failed are back, while operations go to others.
+    async fn revive(&self, peers: &Peers) {
+        for peer in peers.all().iter().filter(|peer| !peer.health.is_up()) {
+            let asked = unary(
+                peer.channel(),
+                peers.role,
+                HEALTH,
+                ListClusterNodesRequest::default(),
+            );
+            let asked: Result<Result<ListClusterNodesResponse, _>, _> =
+                timeout(HEALTH_TIMEOUT, asked).await;
+            // That it does not know this method is an answer too.
+            if let Ok(Ok(_) | Err(Failure::Failed(_) | Failure::Final(_))) = asked {
+                note(peers, peer, &Ok(()));
+            }
         }
     }
 

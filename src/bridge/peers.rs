@@ -188,9 +188,13 @@ impl Peers {
         self.changed.notify_waiters();
     }
 
-    /// The server to use, as soon as there is one; `None` if there is none until `deadline`. Its
-    /// health must be told what came of it.
-    pub(super) async fn pick(&self, deadline: Instant) -> Option<Rc<Peer>> {
+    /// The server to use, as soon as there is one, and not the one to `avoid` if there is another;
+    /// `None` if there is none until `deadline`. Its health must be told what came of it.
+    pub(super) async fn pick(
+        &self,
+        deadline: Instant,
+        avoid: Option<&Rc<Peer>>,
+    ) -> Option<Rc<Peer>> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.
@@ -199,7 +203,7 @@ impl Peers {
             if now >= deadline {
                 return None;
             }
-            let wake = match self.usable(now) {
+            let wake = match self.usable(now, avoid) {
                 Ok(peer) => return Some(peer),
                 Err(at) => at.map_or(deadline, |at| at.min(deadline)),
             };
@@ -209,9 +213,11 @@ impl Peers {
     }
 
     /// The first that is up, else the first that has rested, else when to ask again.
-    fn usable(&self, now: Instant) -> Result<Rc<Peer>, Option<Instant>> {
+    fn usable(&self, now: Instant, avoid: Option<&Rc<Peer>>) -> Result<Rc<Peer>, Option<Instant>> {
         let peers = self.peers.borrow();
-        if let Some(peer) = peers.iter().find(|p| p.health.is_up()) {
+        let up = || peers.iter().filter(|peer| peer.health.is_up());
+        let other = |peer: &&Rc<Peer>| !avoid.is_some_and(|avoid| Rc::ptr_eq(peer, avoid));
+        if let Some(peer) = up().find(other).or_else(|| up().next()) {
             return Ok(peer.clone());
         }
         let rested = |p: &&Rc<Peer>| p.health.usable_at(now).is_some_and(|at| at <= now);
@@ -318,21 +324,40 @@ mod tests {
     async fn try_rested() {
         let peers = Peers::new(Role::Filer, Rc::default());
         let soon = || Instant::now() + Duration::from_millis(300);
-        assert!(peers.pick(soon()).await.is_none());
+        assert!(peers.pick(soon(), None).await.is_none());
         let address = |port| ServerAddress::of_broker(&format!("127.0.0.1:{port}"));
         let found = vec![address(2).expect("valid"), address(1).expect("valid")];
         assert!(peers.update(found.clone()) && !peers.update(found));
         let [first, second] = peers.all().try_into().ok().expect("two");
-        assert!(Rc::ptr_eq(&peers.pick(soon()).await.expect("one"), &first));
+        assert!(Rc::ptr_eq(
+            &peers.pick(soon(), None).await.expect("one"),
+            &first
+        ));
+        let other = peers.pick(soon(), Some(&first)).await.expect("one");
+        assert!(Rc::ptr_eq(&other, &second));
         first.failed(true);
-        assert!(Rc::ptr_eq(&peers.pick(soon()).await.expect("one"), &second));
+        let only = peers.pick(soon(), Some(&second)).await.expect("one");
+        assert!(Rc::ptr_eq(&only, &second));
+        assert!(Rc::ptr_eq(
+            &peers.pick(soon(), None).await.expect("one"),
+            &second
+        ));
         second.failed(true);
-        let tried = peers.pick(soon()).await.expect("one has rested");
-        let other = peers.pick(soon()).await.expect("the other has rested");
+        let tried = peers.pick(soon(), None).await.expect("one has rested");
+        let other = peers
+            .pick(soon(), None)
+            .await
+            .expect("the other has rested");
         assert!(!Rc::ptr_eq(&tried, &other));
-        assert!(peers.pick(soon()).await.is_none(), "both are being tried");
+        assert!(
+            peers.pick(soon(), None).await.is_none(),
+            "both are being tried"
+        );
         tried.health.answered();
         peers.notify();
-        assert!(Rc::ptr_eq(&peers.pick(soon()).await.expect("one"), &tried));
+        assert!(Rc::ptr_eq(
+            &peers.pick(soon(), None).await.expect("one"),
+            &tried
+        ));
     }
 }

@@ -62,9 +62,14 @@ pub enum Part {
     Volume,
     Filer,
     Broker,
+    /// A second filer, with a store of its own; the two tell each other what changes.
+    OtherFiler,
 }
 
+const PARTS: usize = 5;
+
 impl Part {
+    /// One server of each kind.
     pub const ALL: [Part; 4] = [Part::Master, Part::Volume, Part::Filer, Part::Broker];
 
     fn name(self) -> &'static str {
@@ -73,14 +78,23 @@ impl Part {
             Part::Volume => "volume",
             Part::Filer => "filer",
             Part::Broker => "broker",
+            Part::OtherFiler => "other-filer",
+        }
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Part::Broker => "mq.broker",
+            Part::OtherFiler => "filer",
+            other => other.name(),
         }
     }
 }
 
-/// A cluster of one server for each part.
+/// A cluster.
 pub struct Weed {
-    processes: [Option<Process>; 4],
-    ports: [Port; 4],
+    processes: [Option<Process>; PARTS],
+    ports: [Port; PARTS],
     folder: tempfile::TempDir,
 }
 
@@ -150,23 +164,18 @@ impl Weed {
 
     fn arguments(&self, part: Part) -> Vec<String> {
         let port = self.ports[part as usize].number;
-        let command = if part == Part::Broker {
-            "mq.broker"
-        } else {
-            part.name()
-        };
         let data = self.folder.path().join(part.name());
         fs::create_dir_all(&data).expect("a folder");
         let data = data.display();
         let mut arguments = vec![
-            command.to_owned(),
+            part.command().to_owned(),
             "-ip=127.0.0.1".to_owned(),
             format!("-port={port}"),
         ];
         let others = match part {
             Part::Master => vec![format!("-mdir={data}"), "-volumeSizeLimitMB=128".to_owned()],
             Part::Volume => vec![format!("-dir={data}"), "-max=0".to_owned()],
-            Part::Filer => vec![
+            Part::Filer | Part::OtherFiler => vec![
                 format!("-defaultStoreDir={data}"),
                 format!("-localSocket={data}/socket"),
             ],
@@ -189,7 +198,7 @@ impl Weed {
             // It has chosen itself.
             Part::Master => get(&address, "/cluster/status").contains("\"IsLeader\":true"),
             Part::Volume => get(&self.master(), "/dir/assign").contains("\"fid\""),
-            Part::Filer => get(&address, "/").starts_with("HTTP/1.1 200"),
+            Part::Filer | Part::OtherFiler => get(&address, "/").starts_with("HTTP/1.1 200"),
             Part::Broker => TcpStream::connect(&address).is_ok(),
         }
     }
