@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::call::Time;
 use super::http::Http;
 use super::peers::{Peers, VolumeServers};
+use super::security::Security;
 use super::volume::Volumes;
 use super::{BridgeConfig, PeerHealth, Role};
 
@@ -24,13 +25,14 @@ pub(super) struct Client {
     pub(super) filer_group: String,
     /// Somebody needs a server and there is none.
     pub(super) wanted: Rc<Notify>,
+    pub(super) security: Security,
     deadline: Duration,
 }
 
 impl Client {
     pub(super) fn new(config: BridgeConfig) -> Self {
         let wanted = Rc::new(Notify::new());
-        let peers = |role| Peers::new(role, wanted.clone());
+        let peers = |role| Peers::new(role, wanted.clone(), config.security.tls.clone());
         let masters = peers(Role::Master);
         masters.update(config.masters);
         Client {
@@ -42,6 +44,7 @@ impl Client {
             http: Http::new(),
             filer_group: config.filer_group,
             wanted,
+            security: config.security,
             deadline: config.deadline,
         }
     }

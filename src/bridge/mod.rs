@@ -27,6 +27,7 @@ pub use self::filer::{etag, path};
 pub use self::proto::filer_pb::{Entry, FileChunk, FuseAttributes};
 pub use self::proto::messaging_pb::BrokerPartitionAssignment;
 pub use self::proto::schema_pb::{Partition, RecordType};
+pub use self::security::{Security, SecurityError};
 pub use self::thread::{Bridge, BridgeThread};
 
 mod address;
@@ -39,6 +40,7 @@ mod http;
 mod peers;
 #[allow(clippy::enum_variant_names)] // The names are SeaweedFS's.
 mod proto;
+mod security;
 mod thread;
 mod volume;
 
@@ -49,6 +51,8 @@ pub struct BridgeConfig {
     pub masters: Vec<ServerAddress>,
     /// The filer group of the filers and brokers to use; usually empty.
     pub filer_group: String,
+    /// What the servers ask of their clients.
+    pub security: Security,
     /// The longest that an operation takes, retries included.
     pub deadline: Duration,
     /// Most operations at a time, from all shards.
@@ -62,6 +66,7 @@ impl BridgeConfig {
         BridgeConfig {
             masters,
             filer_group: String::new(),
+            security: Security::default(),
             deadline: Duration::from_secs(10),
             calls_max: 4096,
             bytes_max: 256 << 20,

@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::address::ServerAddress;
 use super::call::RetryBudget;
+use super::security::Tls;
 use super::{PeerHealth, Role};
 
 /// Attempts that may get no answer, one after the other, before a server rests.
@@ -96,13 +97,18 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(address: ServerAddress) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", address.grpc()))?
+    fn new(address: ServerAddress, tls: Option<&Tls>) -> Result<Self, tonic::transport::Error> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address.grpc()))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
+        let endpoint = match tls {
+            Some(tls) => tls.secure(endpoint)?,
+            None => endpoint,
+        };
         Ok(Peer {
             address,
             health: Health::default(),
@@ -136,12 +142,14 @@ pub(super) struct Peers {
     /// Somebody needs a server and there is none.
     wanted: Rc<Notify>,
     pub(super) retries: RetryBudget,
+    tls: Option<Tls>,
 }
 
 impl Peers {
-    pub(super) fn new(role: Role, wanted: Rc<Notify>) -> Self {
+    pub(super) fn new(role: Role, wanted: Rc<Notify>, tls: Option<Tls>) -> Self {
         Peers {
             role,
+            tls,
             peers: RefCell::default(),
             changed: Notify::new(),
             wanted,
@@ -160,7 +168,7 @@ impl Peers {
             .into_iter()
             .filter_map(|address| match known(&address) {
                 Some(peer) => Some(peer),
-                None => Peer::new(address).ok().map(Rc::new),
+                None => Peer::new(address, self.tls.as_ref()).ok().map(Rc::new),
             });
         let peers: Vec<_> = peers.collect();
         let same = |(a, b): (&Rc<Peer>, &Rc<Peer>)| Rc::ptr_eq(a, b);
@@ -322,7 +330,7 @@ mod tests {
     }
 
     async fn try_rested() {
-        let peers = Peers::new(Role::Filer, Rc::default());
+        let peers = Peers::new(Role::Filer, Rc::default(), None);
         let soon = || Instant::now() + Duration::from_millis(300);
         assert!(peers.pick(soon(), None).await.is_none());
         let address = |port| ServerAddress::of_broker(&format!("127.0.0.1:{port}"));

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RANGE};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use tokio::task::spawn_local;
@@ -313,7 +314,10 @@ impl Client {
         let mut last = Failure::Failed(format!("no server has volume {}", file_id.volume));
         for server in &servers {
             let path = format!("/{}", file_id.text);
-            match self.fetch(time.attempt_end(), server, &path, range).await {
+            match self
+                .fetch(time.attempt_end(), server, file_id, &path, range)
+                .await
+            {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => {
                     without += usize::from(is_not_found(&failure));
@@ -332,7 +336,10 @@ impl Client {
         {
             let path = format!("/?proxyChunkId={}", file_id.text);
             let server = HttpServer::new(&filer.address.http());
-            if let Ok(bytes) = self.fetch(time.attempt_end(), &server, &path, range).await {
+            if let Ok(bytes) = self
+                .fetch(time.attempt_end(), &server, file_id, &path, range)
+                .await
+            {
                 return Ok(bytes);
             }
         }
@@ -370,11 +377,14 @@ impl Client {
         &self,
         end: Instant,
         server: &HttpServer,
+        file_id: &FileId,
         path: &str,
         range: &Range<u64>,
     ) -> Result<Bytes, Failure> {
         let wanted = (range.end - range.start) as usize;
-        let request = request(Method::GET, server, path)
+        let read = self.security.read.as_ref();
+        let auth = read.map_or_else(String::new, |key| key.token(&file_id.text));
+        let request = request(Method::GET, server, path, &auth)
             .header(RANGE, format!("bytes={}-{}", range.start, range.end - 1))
             .body(Rope::default());
         let limit = wanted.max(WORDS_MAX);
@@ -396,6 +406,7 @@ impl Client {
 
     async fn discard(&self, time: Time, file_id: &FileId) -> Result<(), BridgeError> {
         let mut attempts = self.attempts(Kind::Change, time);
+        let write = self.security.write.as_ref();
         loop {
             let servers = self.locate(time, &file_id.volume).await?;
             // One of them tells the others.
@@ -403,7 +414,8 @@ impl Client {
                 return Ok(());
             };
             let path = format!("/{}", file_id.text);
-            let request = request(Method::DELETE, server, &path).body(Rope::default());
+            let auth = write.map_or_else(String::new, |key| key.token(&file_id.text));
+            let request = request(Method::DELETE, server, &path, &auth).body(Rope::default());
             let said = self
                 .http
                 .converse(server, time.attempt_end(), request, WORDS_MAX)
@@ -440,22 +452,19 @@ struct Assigned {
 }
 
 impl Assigned {
-    fn request(&self, method: Method, query: &str) -> hyper::http::request::Builder {
-        let request = request(
-            method,
-            &self.server,
-            &format!("/{}{query}", self.file_id.text),
-        );
-        match self.auth.is_empty() {
-            true => request,
-            false => request.header(AUTHORIZATION, format!("Bearer {}", self.auth)),
-        }
+    fn request(&self, method: Method, query: &str) -> Builder {
+        let path = format!("/{}{query}", self.file_id.text);
+        request(method, &self.server, &path, &self.auth)
     }
 }
 
-fn request(method: Method, server: &HttpServer, path: &str) -> hyper::http::request::Builder {
+fn request(method: Method, server: &HttpServer, path: &str, auth: &str) -> Builder {
     let uri = format!("http://{}{path}", server.address);
-    Request::builder().method(method).uri(uri)
+    let request = Request::builder().method(method).uri(uri);
+    match auth.is_empty() {
+        true => request,
+        false => request.header(AUTHORIZATION, format!("Bearer {auth}")),
+    }
 }
 
 /// A change that nobody can see counts as none.
