@@ -77,12 +77,12 @@ impl Coordinator {
     ) {
         let inner = self.inner.borrow();
         for group in ids.iter().filter_map(|id| inner.groups.get(id)) {
-            *survey.states.entry(group.state().name()).or_default() += 1;
+            *survey.states.entry(group.state_name()).or_default() += 1;
             match survey.members.len() < series_max {
                 true => survey.members.push((group.id().clone(), group.size())),
                 false => survey.hidden += 1,
             }
-            for (of, committed) in group.offsets.iter() {
+            for (of, committed) in group.offsets().iter() {
                 if places.len() == series_max {
                     survey.hidden += 1;
                 } else if let Some(id) = partition(&inner.catalog, &of.topic, of.partition) {
