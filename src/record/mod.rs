@@ -11,10 +11,11 @@ pub mod builder;
 pub mod compact;
 pub mod compress;
 pub mod error;
+pub mod raw;
 pub mod read;
 pub mod recode;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod validate;
 mod varint;
 mod walk;
@@ -23,6 +24,7 @@ pub use batch::{Attributes, Batch, BatchHeader, TimestampType, batches, split_fi
 pub use builder::Builder;
 pub use compress::{Compression, Levels, Scratch};
 pub use error::{ErrorKind, RecordError};
+pub use raw::RawRecord;
 pub use read::{Header, Record, records};
 pub use recode::{Recode, Target};
 pub use validate::{Rules, Validated, Validator, validate};

@@ -20,7 +20,7 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 /// A record of any shape, with a timestamp near `now`. Its offset is 0.
-pub(super) fn record(now: i64) -> impl Strategy<Value = Record> {
+pub(crate) fn record(now: i64) -> impl Strategy<Value = Record> {
     (
         now - 100_000..now + 100_000,
         nullable(80),
@@ -36,7 +36,7 @@ pub(super) fn record(now: i64) -> impl Strategy<Value = Record> {
         })
 }
 
-pub(super) fn append(builder: &mut Builder, offset_delta: i32, record: &Record) {
+pub(crate) fn append(builder: &mut Builder, offset_delta: i32, record: &Record) {
     let headers: Vec<(&[u8], Option<&[u8]>)> = record
         .headers
         .iter()
@@ -52,7 +52,7 @@ pub(super) fn append(builder: &mut Builder, offset_delta: i32, record: &Record) 
 }
 
 /// The records at offsets 0, 1, 2, ...
-pub(super) fn build(mut builder: Builder, records: &[Record]) -> Batch {
+pub(crate) fn build(mut builder: Builder, records: &[Record]) -> Batch {
     for (delta, record) in records.iter().enumerate() {
         append(&mut builder, delta as i32, record);
     }
@@ -60,7 +60,7 @@ pub(super) fn build(mut builder: Builder, records: &[Record]) -> Batch {
 }
 
 /// `batch` with `bytes` put at `at`, and the CRC that belongs to it.
-pub(super) fn altered(batch: &Batch, at: usize, bytes: &[u8]) -> Batch {
+pub(crate) fn altered(batch: &Batch, at: usize, bytes: &[u8]) -> Batch {
     let mut copy = batch.bytes().to_vec();
     copy[at..at + bytes.len()].copy_from_slice(bytes);
     let crc = crc32c::crc32c(&copy[position::ATTRIBUTES..]);
@@ -69,7 +69,7 @@ pub(super) fn altered(batch: &Batch, at: usize, bytes: &[u8]) -> Batch {
 }
 
 /// `batch` with other records, as they are, and the length and CRC that belong to them.
-pub(super) fn with_payload(batch: &Batch, payload: &[u8]) -> Batch {
+pub(crate) fn with_payload(batch: &Batch, payload: &[u8]) -> Batch {
     let mut copy = batch.bytes()[..position::RECORDS].to_vec();
     copy.extend_from_slice(payload);
     let length = (copy.len() - super::batch::LOG_OVERHEAD) as i32;

@@ -57,6 +57,11 @@ pub(super) fn next_record<'a>(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, 
 pub(super) type RawHeader<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl<'a> RawRecord<'a> {
+    /// The headers as they stand behind their count.
+    pub(super) fn headers_bytes(&self) -> &'a [u8] {
+        self.headers.rest
+    }
+
     /// Gives each header to `each`, and checks that the record ends with the last.
     #[inline(always)]
     pub(super) fn headers(mut self, mut each: impl FnMut(RawHeader<'a>)) -> Result<(), Malformed> {

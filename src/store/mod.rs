@@ -22,6 +22,7 @@ pub use self::any::{
 
 mod any;
 pub mod local;
+pub mod seaweedmq;
 
 /// A partition by its topic's id, so that a topic made again under an old name is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

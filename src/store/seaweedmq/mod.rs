@@ -1,0 +1,3 @@
+//! The store in SeaweedFS, in SeaweedMQ's layout.
+
+pub mod codec;
