@@ -8,14 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::local;
 use super::{
     CheckpointError, PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch, Uuid,
 };
+use super::{local, seaweedmq};
 
 /// One shard's part of a store. Makes plans; what they do runs off the shard.
 pub enum Store {
     Local(local::LocalStore),
+    SeaweedMq(seaweedmq::ShardStore),
 }
 
 impl Store {
@@ -23,13 +24,15 @@ impl Store {
     pub fn new_log(&self, id: PartitionId) -> Log {
         match self {
             Store::Local(store) => Log::Local(store.new_log(id)),
+            Store::SeaweedMq(store) => Log::SeaweedMq(store.new_log(id)),
         }
     }
 
     /// Removes all that is stored of a topic. Blocking.
-    pub fn remove_topic(&self, topic: Uuid) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+    pub fn remove_topic(&self, topic: Uuid) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         match self {
-            Store::Local(store) => store.remove_topic(topic),
+            Store::Local(store) => Box::new(store.remove_topic(topic)),
+            Store::SeaweedMq(store) => Box::new(store.remove_topic(topic)),
         }
     }
 
@@ -37,8 +40,18 @@ impl Store {
     pub fn plan_commit(&mut self, appends: Vec<AppendPlan>) -> Commit {
         match self {
             Store::Local(store) => {
-                let local = |AppendPlan::Local(plan)| plan;
+                let local = |plan| match plan {
+                    AppendPlan::Local(plan) => plan,
+                    AppendPlan::SeaweedMq(_) => other_kind(),
+                };
                 Commit::Local(store.plan_commit(appends.into_iter().map(local).collect()))
+            }
+            Store::SeaweedMq(store) => {
+                let own = |plan| match plan {
+                    AppendPlan::SeaweedMq(plan) => plan,
+                    AppendPlan::Local(_) => other_kind(),
+                };
+                Commit::SeaweedMq(store.plan_commit(appends.into_iter().map(own).collect()))
             }
         }
     }
@@ -52,6 +65,13 @@ impl Store {
                 };
                 store.committed(commit).into_iter().map(any).collect()
             }
+            (Store::SeaweedMq(_), Commit::SeaweedMq(commit)) => {
+                let any = |(plan, written): (_, io::Result<_>)| {
+                    (AppendPlan::SeaweedMq(plan), written.map(Stored::SeaweedMq))
+                };
+                commit.ended().into_iter().map(any).collect()
+            }
+            _ => other_kind(),
         }
     }
 
@@ -59,6 +79,7 @@ impl Store {
     pub fn journal_files(&self) -> usize {
         match self {
             Store::Local(store) => store.journal_files(),
+            Store::SeaweedMq(_) => 0,
         }
     }
 
@@ -66,6 +87,7 @@ impl Store {
     pub fn wants_checkpoint(&self, bytes: u64) -> bool {
         match self {
             Store::Local(store) => store.wants_checkpoint(bytes),
+            Store::SeaweedMq(_) => false,
         }
     }
 
@@ -76,11 +98,18 @@ impl Store {
     ) -> Checkpoint {
         match self {
             Store::Local(store) => {
-                let local = |(log, start, state): (&'a mut Log, i64, &'a R)| {
-                    let Log::Local(log) = log;
-                    (log, start, state)
+                let local = |(log, start, state): (&'a mut Log, i64, &'a R)| match log {
+                    Log::Local(log) => (log, start, state),
+                    Log::SeaweedMq(_) => other_kind(),
                 };
                 Checkpoint::Local(store.plan_checkpoint(partitions.map(local)))
+            }
+            Store::SeaweedMq(store) => {
+                let own = |(log, start, state): (&'a mut Log, i64, &'a R)| match log {
+                    Log::SeaweedMq(log) => (log, start, state),
+                    Log::Local(_) => other_kind(),
+                };
+                Checkpoint::SeaweedMq(store.plan_checkpoint(partitions.map(own)))
             }
         }
     }
@@ -89,32 +118,43 @@ impl Store {
     pub fn checkpoint_failed(&mut self, failed: Checkpoint) {
         match (self, failed) {
             (Store::Local(store), Checkpoint::Local(failed)) => store.checkpoint_failed(failed),
+            // The logs know what no checkpoint has said yet.
+            _ => {}
         }
     }
 
     /// Notes that a checkpoint is durable; gives what is to be tidied up now. Blocking.
-    pub fn checkpointed(&mut self, done: &Checkpoint) -> impl FnOnce() + Send + use<> {
+    pub fn checkpointed(&mut self, done: &Checkpoint) -> Box<dyn FnOnce() + Send> {
         match (self, done) {
-            (Store::Local(store), Checkpoint::Local(done)) => store.checkpointed(done),
+            (Store::Local(store), Checkpoint::Local(done)) => Box::new(store.checkpointed(done)),
+            _ => Box::new(|| {}),
         }
     }
+}
+
+/// What cannot be: each shard's logs, and their plans, were made by its store.
+fn other_kind() -> ! {
+    unreachable!("a plan of another kind of store")
 }
 
 /// The log of one partition as its shard sees it.
 pub enum Log {
     Local(local::Log),
+    SeaweedMq(seaweedmq::Log),
 }
 
 impl Log {
     pub fn id(&self) -> PartitionId {
         match self {
             Log::Local(log) => log.id(),
+            Log::SeaweedMq(log) => log.id(),
         }
     }
 
     pub fn set_rolling(&mut self, rolling: Rolling) {
         match self {
             Log::Local(log) => log.set_rolling(rolling),
+            Log::SeaweedMq(log) => log.set_rolling(rolling),
         }
     }
 
@@ -122,6 +162,7 @@ impl Log {
     pub fn next_offset(&self) -> i64 {
         match self {
             Log::Local(log) => log.next_offset(),
+            Log::SeaweedMq(log) => log.next_offset(),
         }
     }
 
@@ -129,6 +170,7 @@ impl Log {
     pub fn first_offset(&self) -> Option<i64> {
         match self {
             Log::Local(log) => log.first_offset(),
+            Log::SeaweedMq(log) => log.first_offset(),
         }
     }
 
@@ -136,18 +178,21 @@ impl Log {
     pub fn size_bytes(&self) -> u64 {
         match self {
             Log::Local(log) => log.size_bytes(),
+            Log::SeaweedMq(log) => log.size_bytes(),
         }
     }
 
     pub fn has_open_file(&self) -> bool {
         match self {
             Log::Local(log) => log.has_open_file(),
+            Log::SeaweedMq(_) => false,
         }
     }
 
     pub fn close_file(&mut self) {
         match self {
             Log::Local(log) => log.close_file(),
+            Log::SeaweedMq(_) => {}
         }
     }
 
@@ -155,6 +200,7 @@ impl Log {
     pub fn plan_append(&mut self, batches: Vec<StoredBatch>, now_ms: i64) -> AppendPlan {
         match self {
             Log::Local(log) => AppendPlan::Local(log.plan_append(batches, now_ms)),
+            Log::SeaweedMq(log) => AppendPlan::SeaweedMq(log.plan_append(batches, now_ms)),
         }
     }
 
@@ -164,6 +210,10 @@ impl Log {
             (Log::Local(log), AppendPlan::Local(plan), Stored::Local(file)) => {
                 log.appended(plan, file);
             }
+            (Log::SeaweedMq(log), AppendPlan::SeaweedMq(plan), Stored::SeaweedMq(tables)) => {
+                log.appended(plan, tables);
+            }
+            _ => other_kind(),
         }
     }
 
@@ -171,6 +221,8 @@ impl Log {
     pub fn roll_back(&mut self, plan: &AppendPlan) {
         match (self, plan) {
             (Log::Local(log), AppendPlan::Local(plan)) => log.roll_back(plan),
+            (Log::SeaweedMq(log), AppendPlan::SeaweedMq(plan)) => log.roll_back(plan),
+            _ => other_kind(),
         }
     }
 
@@ -178,6 +230,7 @@ impl Log {
     pub fn checkpointed(&mut self) {
         match self {
             Log::Local(log) => log.checkpointed(),
+            Log::SeaweedMq(log) => log.checkpointed(),
         }
     }
 
@@ -190,6 +243,10 @@ impl Log {
                 local::Expired::Before(offset) => Expired::Before(offset),
                 local::Expired::Unknown(plan) => Expired::Unknown(AgePlan::Local(plan)),
             },
+            Log::SeaweedMq(log) => {
+                let before = log.expired(keep, now_ms);
+                before.map_or(Expired::Nothing, Expired::Before)
+            }
         }
     }
 
@@ -197,6 +254,8 @@ impl Log {
     pub fn note_age(&mut self, base_offset: i64, max_timestamp: i64) {
         match self {
             Log::Local(log) => log.note_age(base_offset, max_timestamp),
+            // It knows.
+            Log::SeaweedMq(_) => {}
         }
     }
 
@@ -205,6 +264,7 @@ impl Log {
     pub fn drop_expired(&mut self, offset: i64) -> usize {
         match self {
             Log::Local(log) => log.drop_expired(offset),
+            Log::SeaweedMq(log) => log.drop_expired(offset),
         }
     }
 
@@ -213,6 +273,7 @@ impl Log {
     pub fn drop_before(&mut self, offset: i64) {
         match self {
             Log::Local(log) => log.drop_before(offset),
+            Log::SeaweedMq(log) => log.drop_before(offset),
         }
     }
 
@@ -220,6 +281,7 @@ impl Log {
     pub fn plan_removal(&mut self) -> Option<Removal> {
         match self {
             Log::Local(log) => log.plan_removal().map(Removal::Local),
+            Log::SeaweedMq(log) => log.plan_removal().map(Removal::SeaweedMq),
         }
     }
 
@@ -227,6 +289,7 @@ impl Log {
     pub fn has_dropped(&self) -> bool {
         match self {
             Log::Local(log) => log.has_dropped(),
+            Log::SeaweedMq(log) => log.has_dropped(),
         }
     }
 
@@ -235,6 +298,10 @@ impl Log {
     pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
         match self {
             Log::Local(log) => log.plan_read(offset, max_bytes).map(ReadPlan::Local),
+            Log::SeaweedMq(log) => {
+                let plan = log.plan_read(offset, max_bytes);
+                plan.map(ReadPlan::SeaweedMq)
+            }
         }
     }
 
@@ -243,6 +310,7 @@ impl Log {
     pub fn is_outdated(&self, swaps: u64) -> bool {
         match self {
             Log::Local(log) => log.is_outdated(swaps),
+            Log::SeaweedMq(_) => false,
         }
     }
 
@@ -250,13 +318,15 @@ impl Log {
     pub fn is_compacted_at(&self, offset: i64) -> bool {
         match self {
             Log::Local(log) => log.is_compacted_at(offset),
+            Log::SeaweedMq(_) => false,
         }
     }
 
-    /// See [`local::Log::dirty_ratio`].
+    /// See [`local::Log::dirty_ratio`]. Only the local store's logs are compacted.
     pub fn dirty_ratio(&self, start: i64, stable: i64) -> Option<f64> {
         match self {
             Log::Local(log) => log.dirty_ratio(start, stable),
+            Log::SeaweedMq(_) => None,
         }
     }
 
@@ -270,6 +340,7 @@ impl Log {
     ) -> Option<local::Compaction> {
         match self {
             Log::Local(log) => log.begin_compaction(start, stable, rules, last_offsets),
+            Log::SeaweedMq(_) => None,
         }
     }
 
@@ -277,18 +348,21 @@ impl Log {
     pub fn swap(&mut self, swap: &local::Swap) -> Option<Removal> {
         match self {
             Log::Local(log) => log.swap(swap).map(Removal::Local),
+            Log::SeaweedMq(_) => None,
         }
     }
 
     pub fn end_compaction(&mut self) {
         match self {
             Log::Local(log) => log.end_compaction(),
+            Log::SeaweedMq(_) => {},
         }
     }
 
     pub fn is_being_compacted(&self) -> bool {
         match self {
             Log::Local(log) => log.is_being_compacted(),
+            Log::SeaweedMq(_) => false,
         }
     }
 
@@ -296,6 +370,7 @@ impl Log {
     pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
         match self {
             Log::Local(log) => SeekPlan::Local(log.plan_seek(goal, from)),
+            Log::SeaweedMq(log) => SeekPlan::SeaweedMq(log.plan_seek(goal, from)),
         }
     }
 }
@@ -303,18 +378,21 @@ impl Log {
 /// Batches to be written to one partition's log.
 pub enum AppendPlan {
     Local(local::AppendPlan),
+    SeaweedMq(seaweedmq::AppendPlan),
 }
 
 impl AppendPlan {
     pub fn id(&self) -> PartitionId {
         match self {
             AppendPlan::Local(plan) => plan.id(),
+            AppendPlan::SeaweedMq(plan) => plan.id(),
         }
     }
 
     pub fn batches(&self) -> &[StoredBatch] {
         match self {
             AppendPlan::Local(plan) => plan.batches(),
+            AppendPlan::SeaweedMq(plan) => plan.batches(),
         }
     }
 }
@@ -323,11 +401,14 @@ impl AppendPlan {
 pub enum Stored {
     /// The last segment's file, to be kept open.
     Local(Arc<File>),
+    /// The segments that it wrote to, as they are now.
+    SeaweedMq(Vec<Arc<seaweedmq::Table>>),
 }
 
 /// One group commit: appends of many partitions, made durable together.
 pub enum Commit {
     Local(local::Commit),
+    SeaweedMq(seaweedmq::Commit),
 }
 
 impl Commit {
@@ -335,20 +416,25 @@ impl Commit {
     pub fn write(&mut self) {
         match self {
             Commit::Local(commit) => commit.write(),
+            // They are in memory, and that is what is promised.
+            Commit::SeaweedMq(_) => {}
         }
     }
 
     /// Partitions whose batches were not taken over.
     pub fn failed_writes(&self) -> impl Iterator<Item = PartitionId> {
-        match self {
-            Commit::Local(commit) => commit.failed_writes(),
-        }
+        let failed = match self {
+            Commit::Local(commit) => Some(commit.failed_writes()),
+            Commit::SeaweedMq(_) => None,
+        };
+        failed.into_iter().flatten()
     }
 
     /// Makes what was written durable, if the store is to do so. Blocking.
     pub fn sync(&mut self) {
         match self {
             Commit::Local(commit) => commit.sync(),
+            Commit::SeaweedMq(commit) => commit.run(),
         }
     }
 
@@ -356,6 +442,7 @@ impl Commit {
     pub fn sync_took(&self) -> Option<Duration> {
         match self {
             Commit::Local(commit) => commit.sync_took(),
+            Commit::SeaweedMq(commit) => commit.took(),
         }
     }
 
@@ -363,6 +450,7 @@ impl Commit {
     pub fn journaled_bytes(&self) -> u64 {
         match self {
             Commit::Local(commit) => commit.journaled_bytes(),
+            Commit::SeaweedMq(_) => 0,
         }
     }
 }
@@ -370,6 +458,7 @@ impl Commit {
 /// A checkpoint to be made.
 pub enum Checkpoint {
     Local(local::Checkpoint),
+    SeaweedMq(seaweedmq::Checkpoint),
 }
 
 impl Checkpoint {
@@ -377,6 +466,7 @@ impl Checkpoint {
     pub fn run(&self) -> Result<(), CheckpointError> {
         match self {
             Checkpoint::Local(checkpoint) => checkpoint.run(),
+            Checkpoint::SeaweedMq(checkpoint) => checkpoint.run(),
         }
     }
 }
@@ -414,6 +504,7 @@ impl AgePlan {
 /// Segments that are to go: marked at once, and removed when nobody reads them any more.
 pub enum Removal {
     Local(local::Removal),
+    SeaweedMq(seaweedmq::Removal),
 }
 
 impl Removal {
@@ -421,6 +512,8 @@ impl Removal {
     pub fn retire(&self) {
         match self {
             Removal::Local(removal) => removal.retire(),
+            // The checkpoint does not list them any more.
+            Removal::SeaweedMq(_) => {}
         }
     }
 
@@ -428,6 +521,7 @@ impl Removal {
     pub fn remove(&self) {
         match self {
             Removal::Local(removal) => removal.remove(),
+            Removal::SeaweedMq(removal) => removal.remove(),
         }
     }
 }
@@ -435,6 +529,7 @@ impl Removal {
 /// A read of whole batches.
 pub enum ReadPlan {
     Local(local::ReadPlan),
+    SeaweedMq(seaweedmq::ReadPlan),
 }
 
 impl ReadPlan {
@@ -442,6 +537,7 @@ impl ReadPlan {
     pub fn run(self) -> io::Result<Bytes> {
         match self {
             ReadPlan::Local(plan) => plan.run(),
+            ReadPlan::SeaweedMq(plan) => plan.run(),
         }
     }
 
@@ -449,6 +545,7 @@ impl ReadPlan {
     pub fn swaps(&self) -> u64 {
         match self {
             ReadPlan::Local(plan) => plan.swaps,
+            ReadPlan::SeaweedMq(_) => 0,
         }
     }
 }
@@ -456,6 +553,7 @@ impl ReadPlan {
 /// A search by time.
 pub enum SeekPlan {
     Local(local::SeekPlan),
+    SeaweedMq(seaweedmq::SeekPlan),
 }
 
 impl SeekPlan {
@@ -467,6 +565,7 @@ impl SeekPlan {
     ) -> io::Result<Option<T>> {
         match self {
             SeekPlan::Local(plan) => plan.run(accept),
+            SeekPlan::SeaweedMq(plan) => plan.run(accept),
         }
     }
 }

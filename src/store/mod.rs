@@ -145,3 +145,15 @@ pub enum CheckpointError {
     #[error("cannot make a checkpoint: {0}")]
     Failed(io::Error),
 }
+
+/// Somebody else owns the partitions now; nothing was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another gateway has taken the store over")]
+pub struct NotOwner;
+
+impl NotOwner {
+    /// Whether an error is this one.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}

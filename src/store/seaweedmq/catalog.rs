@@ -1,0 +1,171 @@
+//! The catalog's log as one file in the filer, and the topics of SeaweedMQ that belong to it.
+//!
+//! A change is a chunk with its lines, added to the file under the fence of the whole store. When there
+//! are many chunks, all of them become one.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::fence::Fence;
+use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
+use super::{FILE_MODE, Shared, failed, now_s, refused};
+use crate::bridge::{Bridge, Entry, FileChunk, FuseAttributes, Mutation, Placement, TopicSpec};
+use crate::wire::Uuid;
+
+const NAME: &str = "catalog";
+const CHUNKS_MAX: usize = 64;
+/// Topics that SeaweedMQ is asked to make at a time.
+const TOPICS_AT_ONCE: usize = 8;
+
+/// The file, and the right to write to it.
+pub struct CatalogFile {
+    shared: Arc<Shared>,
+    owner: Fence,
+    chunks: Vec<FileChunk>,
+}
+
+/// Partitions that are to be made: of a topic by name and id, how many from which on.
+#[derive(Debug, Clone)]
+pub struct NewPartitions {
+    pub topic: String,
+    pub id: Uuid,
+    pub first: i32,
+    pub count: i32,
+}
+
+impl CatalogFile {
+    /// Opens the file, which may not be there yet, and reads it. Blocking.
+    pub(super) fn open(shared: Arc<Shared>, owner: Fence) -> io::Result<(Self, Vec<u8>)> {
+        let entry = block_on(shared.bridge.lookup(ROOT, NAME)).map_err(failed)?;
+        let mut chunks = entry.map_or_else(Vec::new, |entry| entry.chunks);
+        chunks.sort_by_key(|chunk| chunk.offset);
+        let bytes = block_on(read_all(&shared.bridge, &chunks))?;
+        let file = CatalogFile {
+            shared,
+            owner,
+            chunks,
+        };
+        Ok((file, bytes.concat()))
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Adds to the end; nothing is added when it fails. Blocking.
+    pub fn append(&mut self, lines: Vec<u8>) -> io::Result<()> {
+        let (mut kept, mut data) = (self.chunks.clone(), Vec::new());
+        if kept.len() >= CHUNKS_MAX {
+            data = block_on(read_all(&self.shared.bridge, &kept))?;
+            kept.clear();
+        }
+        data.push(lines.into());
+        let end: u64 = kept.iter().map(|chunk| chunk.size).sum();
+        let placement = Placement {
+            path: format!("{ROOT}/{NAME}"),
+            ..Placement::default()
+        };
+        let chunk = block_on(self.shared.bridge.upload(data, placement)).map_err(failed)?;
+        kept.push(FileChunk {
+            offset: end as i64,
+            ..chunk
+        });
+        let entry = Entry {
+            name: NAME.to_owned(),
+            attributes: Some(FuseAttributes {
+                file_size: kept.iter().map(|chunk| chunk.size).sum(),
+                file_mode: FILE_MODE,
+                mtime: now_s(),
+                ..FuseAttributes::default()
+            }),
+            chunks: kept.clone(),
+            ..Entry::default()
+        };
+        let directory = ROOT.to_owned();
+        let put = vec![Mutation::Put { directory, entry }];
+        self.owner.transact(put).map_err(refused)?;
+        self.chunks = kept;
+        Ok(())
+    }
+
+    /// Has SeaweedMQ make topics for new partitions; gives for each what it is made of. `is_used` tells
+    /// names of SeaweedMQ's that had another use before. Blocking.
+    pub fn make_parts(
+        &self,
+        wanted: Vec<NewPartitions>,
+        is_used: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<Vec<Part>>> {
+        let bridge = &self.shared.bridge;
+        let is_used = &is_used;
+        block_on(
+            stream::iter(wanted)
+                .map(|new| async move { make_all(bridge, &new, is_used).await })
+                .buffered(TOPICS_AT_ONCE)
+                .try_collect(),
+        )
+    }
+}
+
+async fn read_all(bridge: &Bridge, chunks: &[FileChunk]) -> io::Result<Vec<Bytes>> {
+    let mut all = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        all.push(bridge.read(chunk, 0..chunk.size).await.map_err(failed)?);
+    }
+    Ok(all)
+}
+
+/// As many topics of SeaweedMQ as it takes.
+async fn make_all(
+    bridge: &Bridge,
+    new: &NewPartitions,
+    is_used: &impl Fn(&str) -> bool,
+) -> io::Result<Vec<Part>> {
+    let (mut first, end) = (new.first, new.first + new.count);
+    let mut parts = Vec::new();
+    while first < end {
+        let count = (end - first).min(RING_SIZE);
+        parts.push(make(bridge, new, first, count, is_used).await?);
+        first += count;
+    }
+    Ok(parts)
+}
+
+async fn make(
+    bridge: &Bridge,
+    new: &NewPartitions,
+    first: i32,
+    count: i32,
+    is_used: &impl Fn(&str) -> bool,
+) -> io::Result<Part> {
+    let [plain, unique] = folder_names(&new.topic, &new.id, first);
+    let taken = is_used(&plain)
+        || bridge
+            .lookup(TOPICS, &plain)
+            .await
+            .map_err(failed)?
+            .is_some();
+    let folder = if taken { unique } else { plain };
+    let spec = TopicSpec {
+        partition_count: count,
+        ..TopicSpec::default()
+    };
+    let made = bridge.configure_topic(NAMESPACE, &folder, spec).await;
+    let made = made.map_err(failed)?;
+    let generation = made.partitions.first().and_then(|p| p.partition.as_ref());
+    match generation {
+        Some(partition) if made.partitions.len() == count as usize => Ok(Part {
+            folder,
+            first,
+            count,
+            generation_ns: partition.unix_time_ns,
+        }),
+        _ => Err(io::Error::other(format!(
+            "SeaweedMQ has made {} partitions for {folder} instead of {count}",
+            made.partitions.len()
+        ))),
+    }
+}

@@ -1,0 +1,278 @@
+//! Who may write: each commit proves it, and a late one of somebody else's is refused.
+//!
+//! A gateway that starts takes the store over: it raises the epoch in the entry `owner`, then sets that
+//! epoch in an entry for each shard (`owners/<shard>`), also for shards that only the one before had.
+//! Every transaction names the state of its entry as it must be, and leaves another one: the epoch and
+//! a sequence number. So neither a gateway that was taken over from can change anything, nor a
+//! transaction of one's own that was thought lost and arrives late.
+//!
+//! Not a matter of leases: whoever starts last owns the store. (SeaweedFS's locks live in memory.)
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use serde::{Deserialize, Serialize};
+
+use super::layout::ROOT;
+use crate::bridge::{
+    Bridge, BridgeError, Condition, Entry, FuseAttributes, Mutation, Transaction, etag,
+};
+
+const FORMAT_VERSION: u32 = 1;
+/// Between two attempts to learn what became of a transaction.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FenceError {
+    /// Another gateway owns the store now. Nothing was changed.
+    #[error("another gateway has taken the store over")]
+    Fenced,
+    /// Not done; a part of it may be, which doing it again mends.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    #[error("the entry {path} cannot be read: {reason}")]
+    Unreadable { path: String, reason: String },
+}
+
+/// What the entry of a fence says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    format_version: u32,
+    epoch: u64,
+    sequence: u64,
+    /// Of the entry `owner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<StoreFacts>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct StoreFacts {
+    cluster_id: String,
+    /// Fences of shards that there are.
+    shards: usize,
+}
+
+impl State {
+    fn next(&self) -> Self {
+        State {
+            sequence: self.sequence + 1,
+            ..self.clone()
+        }
+    }
+
+    /// The entry, whose ETag no other state has.
+    fn entry(&self, name: &str) -> Entry {
+        let md5 = [self.epoch.to_be_bytes(), self.sequence.to_be_bytes()].concat();
+        // Cannot fail: there are only numbers and strings in it.
+        let content = serde_json::to_vec(self).unwrap_or_default();
+        let now = super::now_s();
+        Entry {
+            name: name.to_owned(),
+            attributes: Some(FuseAttributes {
+                md5: Bytes::from(md5),
+                file_size: content.len() as u64,
+                file_mode: super::FILE_MODE,
+                mtime: now,
+                crtime: now,
+                ..FuseAttributes::default()
+            }),
+            content: content.into(),
+            extended: HashMap::new(),
+            ..Entry::default()
+        }
+    }
+}
+
+/// One entry that fences transactions, made one after the other.
+pub struct Fence {
+    bridge: Bridge,
+    directory: String,
+    name: String,
+    state: Mutex<State>,
+}
+
+/// A store that was taken over.
+pub struct Taken {
+    /// For what no shard owns.
+    pub owner: Fence,
+    pub shards: Vec<Fence>,
+    pub cluster_id: String,
+}
+
+/// Takes the store over, or makes it; `cluster_id` is for a new one. Blocking.
+///
+/// # Errors
+/// [`FenceError::Fenced`] if another gateway does the same and comes later.
+pub fn take_over(bridge: &Bridge, shards: usize, cluster_id: &str) -> Result<Taken, FenceError> {
+    let (owner, facts) = loop {
+        let (found, condition) = read(bridge, ROOT, "owner")?;
+        let mut facts = found.store.clone().unwrap_or_else(|| StoreFacts {
+            cluster_id: cluster_id.to_owned(),
+            shards: 0,
+        });
+        facts.shards = facts.shards.max(shards);
+        let state = State {
+            format_version: FORMAT_VERSION,
+            epoch: found.epoch + 1,
+            sequence: 0,
+            store: Some(facts.clone()),
+        };
+        if let Some(owner) = set(bridge, ROOT, "owner", state, condition)? {
+            break (owner, facts);
+        }
+    };
+    let epoch = owner.locked().epoch;
+    let directory = format!("{ROOT}/owners");
+    let fence = |shard: usize| loop {
+        let name = shard.to_string();
+        let (found, condition) = read(bridge, &directory, &name)?;
+        if found.epoch >= epoch {
+            return Err(FenceError::Fenced);
+        }
+        let state = State {
+            format_version: FORMAT_VERSION,
+            epoch,
+            ..State::default()
+        };
+        if let Some(fence) = set(bridge, &directory, &name, state, condition)? {
+            return Ok(fence);
+        }
+    };
+    let mut fences = (0..facts.shards)
+        .map(fence)
+        .collect::<Result<Vec<_>, _>>()?;
+    fences.truncate(shards);
+    Ok(Taken {
+        owner,
+        shards: fences,
+        cluster_id: facts.cluster_id,
+    })
+}
+
+/// The state of an entry, and the condition that it is still so.
+fn read(bridge: &Bridge, directory: &str, name: &str) -> Result<(State, Condition), FenceError> {
+    let unreadable = |reason: String| FenceError::Unreadable {
+        path: format!("{directory}/{name}"),
+        reason,
+    };
+    let Some(entry) = block_on(bridge.lookup(directory, name))? else {
+        return Ok((State::default(), Condition::Absent));
+    };
+    let state: State =
+        serde_json::from_slice(&entry.content).map_err(|error| unreadable(error.to_string()))?;
+    if state.format_version != FORMAT_VERSION {
+        let found = state.format_version;
+        return Err(unreadable(format!(
+            "it has format version {found}, this program understands {FORMAT_VERSION}"
+        )));
+    }
+    let etag = etag(&entry).ok_or_else(|| unreadable("it has no ETag".to_owned()))?;
+    Ok((state, Condition::Etag(etag)))
+}
+
+/// Sets the state of an entry. `None` if the condition does not hold any more.
+fn set(
+    bridge: &Bridge,
+    directory: &str,
+    name: &str,
+    state: State,
+    condition: Condition,
+) -> Result<Option<Fence>, FenceError> {
+    let transaction = Transaction {
+        lock: format!("{directory}/{name}"),
+        condition: Some(condition),
+        mutations: vec![Mutation::Put {
+            directory: directory.to_owned(),
+            entry: state.entry(name),
+        }],
+    };
+    match block_on(bridge.transact(transaction)) {
+        Ok(()) => Ok(Some(Fence {
+            bridge: bridge.clone(),
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            state: Mutex::new(state),
+        })),
+        // If it was done all the same, the next attempt sees it, and raises the epoch once more.
+        Err(BridgeError::Conflict(_) | BridgeError::Unknown { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Fence {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Makes changes, if the store still is this gateway's. They are to be such that each prefix of
+    /// them is harmless, and repeating them is. Blocking, until it is known what became of them.
+    ///
+    /// # Errors
+    /// [`FenceError::Fenced`], or that SeaweedFS refused or could not be asked.
+    pub fn transact(&self, mut mutations: Vec<Mutation>) -> Result<(), FenceError> {
+        let mut state = self.locked();
+        let next = state.next();
+        let Some(condition) = etag(&state.entry(&self.name)) else {
+            unreachable!("the entry has an MD5")
+        };
+        // The last one: who finds it knows that all is done.
+        mutations.push(Mutation::Put {
+            directory: self.directory.clone(),
+            entry: next.entry(&self.name),
+        });
+        let transaction = Transaction {
+            lock: format!("{}/{}", self.directory, self.name),
+            condition: Some(Condition::Etag(condition)),
+            mutations,
+        };
+        let mut pause = PAUSE_MIN;
+        let mut sent = false;
+        loop {
+            match block_on(self.bridge.transact(transaction.clone())) {
+                Ok(()) => break,
+                Err(BridgeError::Conflict(_)) => match self.find(&state, &next) {
+                    Ok(Found::Next) => break,
+                    Ok(Found::Other) => return Err(FenceError::Fenced),
+                    Ok(Found::Before) | Err(_) => sent = true,
+                },
+                Err(BridgeError::Unknown { reason, .. }) => {
+                    sent = true;
+                    shards::log_limited!(warn, fence = %transaction.lock, reason, "it is not known yet whether SeaweedFS made a change; asking again");
+                    match self.find(&state, &next) {
+                        Ok(Found::Next) => break,
+                        Ok(Found::Other) => return Err(FenceError::Fenced),
+                        Ok(Found::Before) | Err(_) => {}
+                    }
+                }
+                Err(error) if sent && error.is_retriable() => {}
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        *state = next;
+        Ok(())
+    }
+
+    fn find(&self, before: &State, next: &State) -> Result<Found, FenceError> {
+        let (found, _) = read(&self.bridge, &self.directory, &self.name)?;
+        Ok(match (found.epoch, found.sequence) {
+            at if at == (next.epoch, next.sequence) => Found::Next,
+            at if at == (before.epoch, before.sequence) => Found::Before,
+            _ => Found::Other,
+        })
+    }
+}
+
+/// What the entry is found to say.
+enum Found {
+    Before,
+    Next,
+    Other,
+}

@@ -1,0 +1,428 @@
+//! One partition's segments as its shard sees them: what is where, and plans for I/O.
+//!
+//! A [`Log`] never waits. An append does not change it before it is known how it ended; one is under
+//! way at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::checkpoint;
+use super::codec::Clock;
+use super::merge::Merging;
+use super::read::{ReadPlan, SeekPlan, Source};
+use super::segment::{Segment, Table};
+use super::{Shared, now_s};
+use crate::store::{PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch};
+
+/// A segment is not larger, however large the topic wants it: each commit writes the list of its chunks.
+const SEGMENT_BYTES_MAX: u64 = 128 << 20;
+/// Only more than these if chunks cannot be merged for long.
+const SEGMENT_CHUNKS_MAX: usize = 1000;
+
+pub struct Log {
+    id: PartitionId,
+    shared: Arc<Shared>,
+    /// The partition's folder.
+    dir: Arc<str>,
+    rolling: Rolling,
+    /// Ascending.
+    sealed: Vec<Segment>,
+    /// The last segment, that takes appends.
+    active: Option<Arc<Table>>,
+    next_offset: i64,
+    clock: Clock,
+    /// The name given last; none is given twice.
+    last_name_s: i64,
+    /// Names of segments that failed appends may have begun: they go with the next append.
+    stale: Vec<i64>,
+    /// Segments that are no part of the log any more and are still there.
+    dropped: Vec<i64>,
+    /// As many of `dropped` no start needs.
+    free: usize,
+    /// The same, once the checkpoint that is being made is durable.
+    free_next: usize,
+    /// What the last durable checkpoint says, and the one that is being made.
+    checkpointed: Mark,
+    checkpointing: Mark,
+    merging: Merging,
+}
+
+/// By what it is told that a checkpoint would say something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    log_start_offset: i64,
+    next_offset: i64,
+    first_segment: i64,
+}
+
+/// What a start found of a partition.
+pub(super) struct Found {
+    pub sealed: Vec<Segment>,
+    pub active: Option<Table>,
+    pub next_offset: i64,
+    /// Segments that only a checkpoint before the last one had.
+    pub dropped: Vec<i64>,
+}
+
+impl Log {
+    pub(super) fn new(
+        id: PartitionId,
+        shared: Arc<Shared>,
+        dir: Arc<str>,
+        rolling: Rolling,
+        found: Found,
+    ) -> Self {
+        let last_ns = found.active.as_ref().map_or(0, |table| table.last_ns);
+        let names = found.sealed.iter().map(|s| s.name_s);
+        let active = found.active.iter().map(|table| table.segment.name_s);
+        // Nothing is known of what failed appends of a run before left, but that no clock was far ahead.
+        let last_name_s = names.chain(active).chain(found.dropped.iter().copied());
+        let mut log = Log {
+            id,
+            shared,
+            dir,
+            rolling,
+            last_name_s: last_name_s.max().unwrap_or(0),
+            sealed: found.sealed,
+            active: found.active.map(Arc::new),
+            next_offset: found.next_offset,
+            clock: Clock { last_ns },
+            stale: Vec::new(),
+            free: found.dropped.len(),
+            free_next: found.dropped.len(),
+            dropped: found.dropped,
+            checkpointed: Mark {
+                log_start_offset: -1,
+                next_offset: -1,
+                first_segment: -1,
+            },
+            checkpointing: Mark {
+                log_start_offset: -1,
+                next_offset: -1,
+                first_segment: -1,
+            },
+            merging: Merging::default(),
+        };
+        if log.next_offset == 0 {
+            log.checkpointed = log.mark(0);
+        }
+        log
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn set_rolling(&mut self, rolling: Rolling) {
+        self.rolling = rolling;
+    }
+
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    pub fn first_offset(&self) -> Option<i64> {
+        self.segments().next().map(|s| s.base_offset)
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.segments().map(|s| s.bytes).sum()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment> {
+        let active = self.active.iter().map(|table| table.segment);
+        self.sealed.iter().copied().chain(active)
+    }
+
+    /// Plans to write `batches`, whose offsets go on from where the log ends.
+    pub fn plan_append(&mut self, batches: Vec<StoredBatch>, now_ms: i64) -> AppendPlan {
+        self.take_merged();
+        let mut writes: Vec<Write> = Vec::with_capacity(1);
+        for (number, batch) in batches.iter().enumerate() {
+            let last = match writes.last() {
+                Some(write) => Some(Filling::of(write)),
+                None => self.active.as_deref().map(Filling::of_table),
+            };
+            let rolls = last.is_some_and(|last| last.rolls(batch, &self.rolling, now_ms));
+            if writes.is_empty() || rolls {
+                let before = match &self.active {
+                    Some(active) if writes.is_empty() && !rolls => active.clone(),
+                    _ => Arc::new(Table::begun(self.new_name(), batch.base_offset)),
+                };
+                writes.push(Write {
+                    before,
+                    batches: number..number,
+                    bytes: 0,
+                    first_timestamp: batch.max_timestamp,
+                });
+            }
+            if let Some(write) = writes.last_mut() {
+                write.batches.end = number + 1;
+                write.bytes += batch.size() as u64;
+            }
+        }
+        AppendPlan {
+            id: self.id,
+            dir: self.dir.clone(),
+            batches,
+            writes,
+            stale: self.stale.clone(),
+            clock: self.clock,
+            now_ms,
+        }
+    }
+
+    fn new_name(&mut self) -> i64 {
+        self.last_name_s = now_s().max(self.last_name_s + 1);
+        self.last_name_s
+    }
+
+    /// The append is committed; `tables` are the segments that it wrote to, as they are now.
+    pub fn appended(&mut self, plan: &AppendPlan, tables: Vec<Arc<Table>>) {
+        for table in tables {
+            let begun = self.active.as_ref().map(|active| active.segment);
+            if let Some(sealed) = begun.filter(|s| s.name_s != table.segment.name_s) {
+                self.sealed.push(sealed);
+                self.drop_merging();
+            }
+            self.next_offset = table.segment.next_offset;
+            self.clock.last_ns = self.clock.last_ns.max(table.last_ns);
+            self.active = Some(table);
+        }
+        self.stale.retain(|name| !plan.stale.contains(name));
+        if let Some(active) = &self.active {
+            self.merging.begin(&self.shared, &self.dir, active);
+        }
+    }
+
+    /// The append failed: the log ends where it ended before.
+    pub fn roll_back(&mut self, plan: &AppendPlan) {
+        let begun = plan.writes.iter().filter(|write| write.is_fresh());
+        self.stale.extend(begun.map(|w| w.before.segment.name_s));
+    }
+
+    fn take_merged(&mut self) {
+        if let Some(active) = &mut self.active {
+            self.merging.take(&self.shared, active);
+        }
+    }
+
+    fn drop_merging(&mut self) {
+        self.merging = Merging::default();
+    }
+
+    /// What need not be kept any more: all before this offset, if anything.
+    pub fn expired(&self, keep: Retention, now_ms: i64) -> Option<i64> {
+        let limit = u64::try_from(keep.bytes).ok();
+        let mut surplus = limit.and_then(|limit| self.size_bytes().checked_sub(limit));
+        let mut expired = None;
+        for segment in self.segments() {
+            surplus = surplus.and_then(|bytes| bytes.checked_sub(segment.bytes));
+            let is_active = segment.next_offset == self.next_offset;
+            let newest = match segment.max_timestamp {
+                0.. => segment.max_timestamp,
+                // One that is written to without any timestamp is young.
+                _ if is_active => i64::MAX,
+                _ => segment.written_ms,
+            };
+            let is_old = keep.ms >= 0 && now_ms.saturating_sub(newest) > keep.ms;
+            if surplus.is_none() && !is_old {
+                break;
+            }
+            expired = Some(segment.next_offset);
+        }
+        expired
+    }
+
+    /// Lets go of what expired before `offset`: if that is all, the next batch begins a new segment.
+    pub fn drop_expired(&mut self, offset: i64) -> usize {
+        let before = self.segments().count();
+        self.drop_before(offset);
+        if offset >= self.next_offset {
+            let all: Vec<_> = self.segments().map(|s| s.name_s).collect();
+            self.dropped.extend(all);
+            self.sealed.clear();
+            self.active = None;
+            self.drop_merging();
+        }
+        before - self.segments().count()
+    }
+
+    /// Lets go of segments that end at or before `offset`, but for the last one.
+    pub fn drop_before(&mut self, offset: i64) {
+        let ended = self.sealed.partition_point(|s| s.next_offset <= offset);
+        let gone = self.sealed.drain(..ended);
+        self.dropped.extend(gone.map(|s| s.name_s));
+    }
+
+    /// Plans to remove segments that were let go of, as far as no start needs them.
+    pub fn plan_removal(&mut self) -> Option<Removal> {
+        let names: Vec<_> = self.dropped.drain(..self.free).collect();
+        self.free_next -= self.free;
+        self.free = 0;
+        (!names.is_empty()).then(|| Removal {
+            shared: self.shared.clone(),
+            id: self.id,
+            dir: self.dir.clone(),
+            names,
+        })
+    }
+
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    fn mark(&self, log_start_offset: i64) -> Mark {
+        Mark {
+            log_start_offset,
+            next_offset: self.next_offset,
+            first_segment: self.segments().next().map_or(-1, |s| s.name_s),
+        }
+    }
+
+    /// What a checkpoint is to say of the log, if that is news.
+    pub(super) fn plan_checkpoint<R: Replay>(&mut self, start: i64, state: &R) -> Option<Vec<u8>> {
+        self.checkpointing = self.mark(start);
+        self.free_next = self.dropped.len();
+        (self.checkpointing != self.checkpointed)
+            .then(|| checkpoint::encode(start, self.next_offset, &self.sealed, state))
+    }
+
+    /// The checkpoint planned last is durable.
+    pub fn checkpointed(&mut self) {
+        self.checkpointed = self.checkpointing;
+        self.free = self.free_next;
+    }
+
+    pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
+        let at = self.sealed.partition_point(|s| s.next_offset <= offset);
+        let source = match self.sealed.get(at) {
+            Some(sealed) => Source::Sealed(*sealed),
+            None => Source::Active(self.active.clone()?),
+        };
+        Some(ReadPlan {
+            shared: self.shared.clone(),
+            id: self.id,
+            dir: self.dir.clone(),
+            source,
+            offset,
+            max_bytes,
+        })
+    }
+
+    pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
+        let sealed = self.sealed.iter().copied().map(Source::Sealed);
+        let active = self.active.iter().cloned().map(Source::Active);
+        let timestamp = match goal {
+            SeekGoal::AtOrAfter(timestamp) => timestamp,
+            SeekGoal::Largest => {
+                let largest = self.segments().map(|s| s.max_timestamp).max();
+                largest.unwrap_or(i64::MAX)
+            }
+        };
+        SeekPlan {
+            shared: self.shared.clone(),
+            id: self.id,
+            dir: self.dir.clone(),
+            sources: sealed.chain(active).collect(),
+            timestamp,
+            from,
+        }
+    }
+}
+
+/// How full the segment is that the next batch would go to.
+struct Filling {
+    bytes: u64,
+    chunks: usize,
+    first_timestamp: i64,
+    begun_ms: i64,
+}
+
+impl Filling {
+    fn of_table(table: &Table) -> Self {
+        Filling {
+            bytes: table.segment.bytes,
+            chunks: table.chunks.len(),
+            first_timestamp: table.first_timestamp,
+            begun_ms: table.segment.name_s * 1000,
+        }
+    }
+
+    fn of(write: &Write) -> Self {
+        let mut filling = Self::of_table(&write.before);
+        if write.is_fresh() {
+            filling.first_timestamp = write.first_timestamp;
+        }
+        filling.bytes += write.bytes;
+        filling
+    }
+
+    /// Whether the batch begins a new segment. Age is told by records' timestamps where they have them.
+    fn rolls(&self, batch: &StoredBatch, rolling: &Rolling, now_ms: i64) -> bool {
+        let waited_ms = match self.first_timestamp {
+            0.. => batch.max_timestamp.saturating_sub(self.first_timestamp),
+            _ => now_ms.saturating_sub(self.begun_ms),
+        };
+        let bytes_max = rolling.segment_bytes.min(SEGMENT_BYTES_MAX);
+        self.bytes > 0
+            && (self.bytes + batch.size() as u64 > bytes_max
+                || self.chunks >= SEGMENT_CHUNKS_MAX
+                || waited_ms > rolling.segment_ms)
+    }
+}
+
+/// Batches to be written to one partition's segments.
+pub struct AppendPlan {
+    id: PartitionId,
+    pub(super) dir: Arc<str>,
+    batches: Vec<StoredBatch>,
+    pub(super) writes: Vec<Write>,
+    /// To be removed first.
+    pub(super) stale: Vec<i64>,
+    pub(super) clock: Clock,
+    pub(super) now_ms: i64,
+}
+
+/// Batches for one segment.
+pub(super) struct Write {
+    /// The segment as it is.
+    pub before: Arc<Table>,
+    pub batches: Range<usize>,
+    bytes: u64,
+    pub first_timestamp: i64,
+}
+
+impl Write {
+    /// It begins the segment.
+    pub fn is_fresh(&self) -> bool {
+        self.before.chunks.is_empty()
+    }
+}
+
+impl AppendPlan {
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn batches(&self) -> &[StoredBatch] {
+        &self.batches
+    }
+}
+
+/// Segments that are to go.
+pub struct Removal {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    dir: Arc<str>,
+    names: Vec<i64>,
+}
+
+impl Removal {
+    /// Blocking. What is not removed is found by the next start.
+    pub fn remove(&self) {
+        if let Err(error) = self.shared.remove_segments(&self.dir, &self.names) {
+            shards::log_limited!(warn, partition = %self.id, %error, "cannot remove old segments; the next start will try again");
+        }
+    }
+}

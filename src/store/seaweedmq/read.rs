@@ -1,0 +1,400 @@
+//! Reading what is not in memory any more: chunks from the volume servers, rebuilt into batches.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use futures::executor::block_on;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::codec::{self, Batches};
+use super::segment::{Chunk, Segment, Table};
+use super::{Shared, failed};
+use crate::bridge::BridgeError;
+use crate::store::PartitionId;
+
+/// Chunks that one read asks for at a time.
+const READS_AT_ONCE: usize = 16;
+/// Tables of sealed segments that are kept.
+const TABLES_MAX: usize = 256;
+
+/// Where to read.
+pub(super) enum Source {
+    /// Its chunks are to be looked up.
+    Sealed(Segment),
+    Active(Arc<Table>),
+}
+
+impl Source {
+    fn segment(&self) -> Segment {
+        match self {
+            Source::Sealed(segment) => *segment,
+            Source::Active(table) => table.segment,
+        }
+    }
+}
+
+/// A read of whole batches.
+pub struct ReadPlan {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: PartitionId,
+    pub(super) dir: Arc<str>,
+    pub(super) source: Source,
+    pub(super) offset: i64,
+    pub(super) max_bytes: usize,
+}
+
+impl ReadPlan {
+    /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
+    /// Blocking.
+    pub fn run(self) -> io::Result<Bytes> {
+        let segment = self.source.segment();
+        with_table(&self.shared, &self.dir, self.source, |table| {
+            read(&self.shared, table, self.offset, self.max_bytes)
+        })
+        .map_err(|error| described(error, self.id, segment))
+    }
+}
+
+fn described(error: io::Error, id: PartitionId, segment: Segment) -> io::Error {
+    let name = segment.name();
+    io::Error::new(
+        error.kind(),
+        format!("partition {id}, segment {name}: {error}"),
+    )
+}
+
+/// Hands a segment's table to `read`. If a chunk is not there, it was merged with others meanwhile: the
+/// entry is looked up anew then, once.
+fn with_table<T>(
+    shared: &Shared,
+    dir: &str,
+    source: Source,
+    mut read: impl FnMut(&Table) -> io::Result<T>,
+) -> io::Result<T> {
+    let name = source.segment().name();
+    let table = match source {
+        Source::Active(table) => table,
+        Source::Sealed(_) => shared.tables.get_or_look_up(shared, dir, &name)?,
+    };
+    match read(&table) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            read(&*shared.tables.look_up(shared, dir, &name)?)
+        }
+        result => result,
+    }
+}
+
+fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
+    let first = table.chunk_of(offset);
+    let mut expected = 0;
+    let needed = |chunk: &&Chunk| {
+        let before = expected;
+        expected += chunk.file.size as usize;
+        before == 0 || before < max_bytes
+    };
+    let wanted = table.chunks[first..].iter().take_while(needed);
+    let wanted: Vec<_> = wanted.take(READS_AT_ONCE).cloned().collect();
+    let next = table.chunks.get(first + wanted.len()).cloned();
+    let chunks = shared.chunks.get_all(shared, &wanted)?;
+    if let Some(next) = next {
+        shared.chunks.prefetch(shared, next);
+    }
+    Ok(take(&chunks, offset, max_bytes))
+}
+
+/// Whole batches from the one that holds `offset` on.
+fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> Bytes {
+    let mut total = 0;
+    let mut slices = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let places = chunk.places.iter().filter(|p| p.last_offset >= offset);
+        let mut slice: Option<(usize, usize)> = None;
+        let mut is_full = false;
+        for place in places {
+            is_full = total > 0 && total + place.len > max_bytes;
+            if is_full {
+                break;
+            }
+            total += place.len;
+            let begin = slice.map_or(place.at, |(begin, _)| begin);
+            slice = Some((begin, place.at + place.len));
+        }
+        slices.extend(slice.map(|(begin, end)| chunk.bytes.slice(begin..end)));
+        if is_full {
+            break;
+        }
+    }
+    match slices.len() {
+        1 => slices.remove(0),
+        _ => {
+            let mut all = BytesMut::with_capacity(total);
+            slices.iter().for_each(|slice| all.extend_from_slice(slice));
+            all.freeze()
+        }
+    }
+}
+
+/// A search by time.
+pub struct SeekPlan {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: PartitionId,
+    pub(super) dir: Arc<str>,
+    pub(super) sources: Vec<Source>,
+    pub(super) timestamp: i64,
+    pub(super) from: i64,
+}
+
+impl SeekPlan {
+    /// Hands batches whose largest timestamp is at least the one looked for to `accept`, together with
+    /// that time, until it finds something. Segments that are removed meanwhile have nothing. Blocking.
+    pub fn run<T>(
+        self,
+        mut accept: impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        let (timestamp, from) = (self.timestamp, self.from);
+        for source in self.sources {
+            let segment = source.segment();
+            if segment.next_offset <= from || segment.max_timestamp < timestamp {
+                continue;
+            }
+            let found = with_table(&self.shared, &self.dir, source, |table| {
+                seek(&self.shared, table, timestamp, from, &mut accept)
+            });
+            match found {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(described(error, self.id, segment)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn seek<T>(
+    shared: &Shared,
+    table: &Table,
+    timestamp: i64,
+    from: i64,
+    accept: &mut impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    for chunk in table.chunks.iter().filter(|c| c.max_timestamp >= timestamp) {
+        let batches = shared.chunks.get_all(shared, std::slice::from_ref(chunk))?;
+        for batches in batches {
+            let may_have = batches
+                .places
+                .iter()
+                .filter(|p| p.max_timestamp >= timestamp && p.last_offset >= from);
+            for place in may_have {
+                let batch = batches.bytes.slice(place.at..place.at + place.len);
+                if let Some(found) = accept(batch, timestamp)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What was used last, up to a weight in all.
+struct Recent<V> {
+    entries: HashMap<String, (V, usize, u64)>,
+    weight: usize,
+    weight_max: usize,
+    uses: u64,
+}
+
+impl<V: Clone> Recent<V> {
+    fn new(weight_max: usize) -> Self {
+        Recent {
+            entries: HashMap::new(),
+            weight: 0,
+            weight_max,
+            uses: 0,
+        }
+    }
+
+    fn get(&mut self, key: &str) -> Option<V> {
+        self.uses += 1;
+        let (value, _, used) = self.entries.get_mut(key)?;
+        *used = self.uses;
+        Some(value.clone())
+    }
+
+    fn put(&mut self, key: String, value: V, weight: usize) {
+        self.uses += 1;
+        if let Some((_, before, _)) = self.entries.insert(key, (value, weight, self.uses)) {
+            self.weight -= before;
+        }
+        self.weight += weight;
+        while self.weight > self.weight_max && self.entries.len() > 1 {
+            let oldest = self.entries.iter().min_by_key(|(_, (_, _, used))| *used);
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
+                return;
+            };
+            if let Some((_, weight, _)) = self.entries.remove(&oldest) {
+                self.weight -= weight;
+            }
+        }
+    }
+}
+
+/// Chunks that were read lately, as batches.
+pub(super) struct ChunkCache(Mutex<Recent<Arc<Batches>>>);
+
+impl ChunkCache {
+    pub fn new(bytes_max: usize) -> Self {
+        ChunkCache(Mutex::new(Recent::new(bytes_max)))
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Recent<Arc<Batches>>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The batches of chunks, in their order. Blocking.
+    fn get_all(&self, shared: &Shared, chunks: &[Chunk]) -> io::Result<Vec<Arc<Batches>>> {
+        let known: Vec<_> = {
+            let mut recent = self.locked();
+            let find = |chunk: &Chunk| recent.get(&chunk.file.file_id);
+            chunks.iter().map(find).collect()
+        };
+        let missing = chunks.iter().zip(&known).filter(|(_, k)| k.is_none());
+        let files: Vec<_> = missing.map(|(chunk, _)| chunk.file.clone()).collect();
+        let bridge = &shared.bridge;
+        let read: Result<Vec<_>, BridgeError> = block_on(
+            stream::iter(files)
+                .map(|file| async move { Ok((bridge.read(&file, 0..file.size).await?, file)) })
+                .buffered(READS_AT_ONCE)
+                .try_collect(),
+        );
+        let mut read = read.map_err(failed)?.into_iter();
+        let mut all = Vec::with_capacity(chunks.len());
+        for found in known {
+            all.push(match found {
+                Some(batches) => batches,
+                None => {
+                    let next = read.next();
+                    let (bytes, file) = next.ok_or(io::ErrorKind::UnexpectedEof)?;
+                    self.keep(file.file_id, &bytes)?
+                }
+            });
+        }
+        Ok(all)
+    }
+
+    fn keep(&self, file_id: String, chunk: &[u8]) -> io::Result<Arc<Batches>> {
+        let batches = codec::decode(chunk).map_err(|damaged| {
+            let text = format!("chunk {file_id}, {damaged}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+        let batches = Arc::new(batches);
+        let weight = batches.bytes.len();
+        self.locked().put(file_id, batches.clone(), weight);
+        Ok(batches)
+    }
+
+    /// Reads a chunk in the background, if it is not here.
+    fn prefetch(&self, shared: &Shared, chunk: Chunk) {
+        if self.locked().get(&chunk.file.file_id).is_some() {
+            return;
+        }
+        if let Some(shared) = shared.this.upgrade() {
+            let background = shared.clone();
+            // If it cannot be read, who needs it is told.
+            background
+                .background
+                .run(move || drop(shared.chunks.get_all(&shared, &[chunk])));
+        }
+    }
+}
+
+/// Tables of sealed segments that were looked up lately.
+pub(super) struct Tables(Mutex<Recent<Arc<Table>>>);
+
+impl Default for Tables {
+    fn default() -> Self {
+        Tables(Mutex::new(Recent::new(TABLES_MAX)))
+    }
+}
+
+impl Tables {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Recent<Arc<Table>>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn get_or_look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {
+        let known = self.locked().get(&format!("{dir}/{name}"));
+        match known {
+            Some(table) => Ok(table),
+            None => self.look_up(shared, dir, name),
+        }
+    }
+
+    fn look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {
+        let entry = block_on(shared.bridge.lookup(dir, name)).map_err(failed)?;
+        let entry = entry.ok_or(io::ErrorKind::NotFound)?;
+        let table = Table::read(&entry).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "the entry is not Tidegate's")
+        })?;
+        let table = Arc::new(table);
+        self.locked().put(format!("{dir}/{name}"), table.clone(), 1);
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::seaweedmq::codec::Place;
+
+    fn batches(base: i64, lens: &[usize]) -> Arc<Batches> {
+        let mut at = 0;
+        let place = |(n, len): (usize, &usize)| {
+            let place = Place {
+                base_offset: base + 10 * n as i64,
+                last_offset: base + 10 * n as i64 + 9,
+                max_timestamp: 0,
+                at,
+                len: *len,
+            };
+            at += len;
+            place
+        };
+        let places = lens.iter().enumerate().map(place).collect();
+        let bytes = vec![base as u8; lens.iter().sum()].into();
+        Arc::new(Batches { bytes, places })
+    }
+
+    #[test]
+    fn a_read_gives_at_least_one_batch_and_then_what_fits_across_chunks() {
+        let chunks = [batches(0, &[100, 50]), batches(20, &[30, 30])];
+        let len = |offset, max| take(&chunks, offset, max).len();
+        assert_eq!(len(0, 1), 100);
+        assert_eq!(len(5, 149), 100);
+        assert_eq!(len(5, 150), 150);
+        assert_eq!(len(10, 80), 80);
+        assert_eq!(len(19, 1000), 110);
+        assert_eq!(len(39, 1000), 30);
+        assert_eq!(len(40, 1000), 0);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let mut recent = Recent::new(10);
+        for key in ["a", "b", "c"] {
+            recent.put(key.to_owned(), key, 3);
+        }
+        recent.get("a");
+        recent.put("d".to_owned(), "d", 4);
+        assert_eq!(recent.get("b"), None);
+        assert_eq!((recent.get("a"), recent.get("d")), (Some("a"), Some("d")));
+        recent.put("e".to_owned(), "e", 100);
+        assert_eq!((recent.entries.len(), recent.weight), (1, 100));
+    }
+}

@@ -1,0 +1,209 @@
+//! Start: how each partition stands, from its checkpoint and what the filer lists behind it.
+//!
+//! A segment's entry is replaced whole with each commit, so there is nothing to be repaired: what it
+//! lists was committed. Chunks behind the checkpoint are read for what a partition remembers beside
+//! its records.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::checkpoint::{self, Checkpoint};
+use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
+use super::log::{Found, Log};
+use super::segment::{Segment, Table};
+use super::{Shared, codec, failed, list_all};
+use crate::bridge::{BridgeError, List};
+use crate::store::{PartitionId, Recovered, Replay, Rolling};
+use crate::wire::Uuid;
+
+/// Partitions that are looked at at a time.
+const PARTITIONS_AT_ONCE: usize = 64;
+
+/// Removes what is left of topics that were deleted: the process may have ended between the two.
+pub(super) fn remove_leftovers(shared: &Shared, removed: Vec<(Uuid, Vec<Part>)>) -> io::Result<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let there = block_on(list_all(&shared.bridge, TOPICS, "")).map_err(failed)?;
+    let there: HashSet<_> = there.into_iter().map(|entry| entry.name).collect();
+    for (topic, parts) in removed {
+        if parts.iter().any(|part| there.contains(&part.folder)) {
+            tracing::info!(%topic, "removing what is left of a deleted topic");
+            shared.remove_parts(topic, &parts).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// All partitions as SeaweedFS proves them. Blocking.
+pub(super) fn recover<R: Replay>(
+    shared: &Arc<Shared>,
+    partitions: &[PartitionId],
+    rolling: Rolling,
+) -> io::Result<Vec<Recovered<R, Log>>> {
+    block_on(async {
+        let topics: HashSet<_> = partitions.iter().map(|id| id.topic).collect();
+        let mut checkpoints: HashMap<_, _> = stream::iter(topics)
+            .map(|topic| async move {
+                let entries = list_all(&shared.bridge, &checkpoints_dir(&topic), "").await?;
+                let entry =
+                    |e: crate::bridge::Entry| Some((e.name.parse::<i32>().ok()?, e.content));
+                let of_topic: HashMap<_, _> = entries.into_iter().filter_map(entry).collect();
+                Ok::<_, BridgeError>((topic, of_topic))
+            })
+            .buffer_unordered(PARTITIONS_AT_ONCE)
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        let mut works = Vec::with_capacity(partitions.len());
+        for id in partitions {
+            let of_topic = checkpoints.get_mut(&id.topic);
+            let bytes = of_topic.and_then(|of_topic| of_topic.remove(&id.index));
+            let saved = match bytes {
+                None => None,
+                Some(bytes) => Some(checkpoint::decode::<R>(&bytes).ok_or_else(|| damaged(*id))?),
+            };
+            works.push((*id, saved));
+        }
+        stream::iter(works)
+            .map(|(id, saved)| recover_one(shared, id, saved, rolling))
+            .buffer_unordered(PARTITIONS_AT_ONCE)
+            .try_collect()
+            .await
+    })
+}
+
+fn damaged(id: PartitionId) -> io::Error {
+    let path = format!("{}/{}", checkpoints_dir(&id.topic), id.index);
+    let text =
+        format!("the checkpoint {path} is damaged; remove it to have all segments read instead");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+async fn recover_one<R: Replay>(
+    shared: &Arc<Shared>,
+    id: PartitionId,
+    saved: Option<Checkpoint<R>>,
+    rolling: Rolling,
+) -> io::Result<Recovered<R, Log>> {
+    let dir = shared.dir(id).ok_or_else(|| {
+        io::Error::other(format!("the catalog does not say where partition {id} is"))
+    })?;
+    let saved = saved.unwrap_or_else(|| Checkpoint {
+        log_start_offset: 0,
+        next_offset: 0,
+        sealed: Vec::new(),
+        state: R::default(),
+    });
+    let after = saved.sealed.last().map_or(String::new(), Segment::name);
+    let entries = list_all(&shared.bridge, &dir, &after)
+        .await
+        .map_err(failed)?;
+    let mut tables: Vec<Table> = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.is_directory) {
+        match Table::read(entry) {
+            Some(table) => tables.push(table),
+            None => {
+                tracing::warn!(partition = %id, folder = %dir, name = entry.name, "a file that Tidegate did not write is left alone")
+            }
+        }
+    }
+    let mut state = saved.state;
+    for table in &tables {
+        replay(shared, table, saved.next_offset, &mut state).await?;
+    }
+    let mut sealed = saved.sealed;
+    sealed.extend(tables.iter().map(|table| table.segment));
+    let next_offset = sealed.iter().map(|s| s.next_offset).max();
+    let next_offset = next_offset.unwrap_or(0).max(saved.next_offset);
+    // Let go of before the checkpoint, and not removed.
+    let (gone, mut sealed): (Vec<_>, Vec<_>) = sealed
+        .into_iter()
+        .partition(|s| s.next_offset <= saved.log_start_offset);
+    let first = sealed.first();
+    let log_start_offset = first.map_or(next_offset, |s| s.base_offset);
+    let log_start_offset = log_start_offset.max(saved.log_start_offset);
+    let mut dropped: Vec<_> = gone.into_iter().map(|segment| segment.name_s).collect();
+    dropped.extend(before_first(shared, &dir, first).await?);
+    dropped.sort_unstable();
+    dropped.dedup();
+    let is_last = |table: &Table| sealed.last() == Some(&table.segment);
+    let active = tables.pop().filter(is_last);
+    if active.is_some() {
+        sealed.pop();
+    }
+    let found = Found {
+        sealed,
+        active,
+        next_offset,
+        dropped,
+    };
+    Ok(Recovered {
+        id,
+        log: Log::new(id, shared.clone(), dir, rolling, found),
+        log_start_offset,
+        state,
+    })
+}
+
+/// Replays the batches of a segment that come after `from`.
+async fn replay<R: Replay>(
+    shared: &Shared,
+    table: &Table,
+    from: i64,
+    state: &mut R,
+) -> io::Result<()> {
+    for (number, chunk) in table.chunks.iter().enumerate() {
+        let next = table.chunks.get(number + 1).map(|c| c.base_offset);
+        if next.unwrap_or(table.segment.next_offset) <= from {
+            continue;
+        }
+        let file = &chunk.file;
+        let bytes = shared
+            .bridge
+            .read(file, 0..file.size)
+            .await
+            .map_err(failed)?;
+        let each = |header: &crate::record::BatchHeader| {
+            if header.base_offset() >= from {
+                state.replay(header);
+            }
+        };
+        codec::headers(&bytes, each).map_err(|damaged| {
+            let text = format!(
+                "segment {}, chunk {}: {damaged}",
+                table.segment.name(),
+                file.file_id
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+    }
+    Ok(())
+}
+
+/// Names of segments before the first of the log: a process ended before it removed them.
+async fn before_first(shared: &Shared, dir: &str, first: Option<&Segment>) -> io::Result<Vec<i64>> {
+    let list = List {
+        directory: dir.to_owned(),
+        prefix: String::new(),
+        after: String::new(),
+        limit: 1,
+    };
+    let page = shared.bridge.list(list).await.map_err(failed)?;
+    let is_before = |name: &str| first.is_none_or(|first| *name < *time_name(first.name_s));
+    if !page
+        .entries
+        .first()
+        .is_some_and(|entry| is_before(&entry.name))
+    {
+        return Ok(Vec::new());
+    }
+    let all = list_all(&shared.bridge, dir, "").await.map_err(failed)?;
+    let tables = all.iter().take_while(|entry| is_before(&entry.name));
+    let tables = tables.filter_map(Table::read);
+    Ok(tables.map(|table| table.segment.name_s).collect())
+}
