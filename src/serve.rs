@@ -13,23 +13,27 @@ use shards::Remote;
 use shards::net::Listener;
 
 use crate::admin::{AdminError, AdminPages, Observed, Running};
+use crate::bridge::{Bridge, BridgeConfig, BridgeThread};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
-use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, shard_port};
+use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, Store as StoreKind, shard_port};
 use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::group::coordinator::{self, Coordinator};
 use crate::partition::State;
 use crate::partition::owner::{CleanerLimits, Limits, Partitions};
 use crate::store::local::{DataDir, OpenError, Options, Report};
-use crate::store::{Log, Recovered, Store};
+use crate::store::{Log, Recovered, Store, seaweedmq};
+use crate::wire::Uuid;
 
 /// Requests and replies that one shard's mailbox holds.
 const MAILBOX_CAPACITY: usize = 4096;
 /// Threads of one shard for reads from disk and the like.
 const BLOCKING_THREADS: usize = 4;
+/// The same where they wait for other machines.
+const WAITING_THREADS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -44,6 +48,10 @@ pub enum ServeError {
         address: HostPort,
         source: io::Error,
     },
+    #[error("cannot start the thread that speaks with SeaweedFS: {0}")]
+    Bridge(io::Error),
+    #[error("cannot start from the topics in SeaweedFS (masters: {masters}): {source}")]
+    SeaweedMq { masters: String, source: io::Error },
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -60,16 +68,16 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     shards::block_signals().map_err(ServeError::Signals)?;
     shards::preflight()?;
     let listen = resolve(&config.listen)?;
-    let data = DataDir::open(&config.data_dir, config.cluster_id.as_deref())?;
+    let home = Home::open(&config)?;
     let observed = Observed::new(&config);
     // Before what may take long, so that a start that does can be watched.
     let admin = match &config.admin {
         Admin::Off => None,
         Admin::At(address) => Some(AdminPages::start(address, observed.clone())?),
     };
-    let start = Start::recover(&config, &data)?;
+    let start = home.recover(&config)?;
     let report = start.report;
-    let shared = Shared::new(&config, data.cluster_id(), listen, observed.clone(), start);
+    let shared = Shared::new(&config, listen, observed.clone(), start);
     let shared = Arc::new(shared);
     let init_shared = shared.clone();
     let runtime = shards::start(options(&config), move |shard| {
@@ -82,7 +90,8 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let admin = admin.as_ref().map(AdminPages::address);
     say_ready(&config, &shared, admin, &report, began.elapsed());
     runtime.wait()?;
-    if shared.clean.load(Ordering::Acquire)
+    if let Home::Local(data) = &home
+        && shared.clean.load(Ordering::Acquire)
         && let Err(error) = data.mark_clean()
     {
         tracing::warn!(%error, "cannot mark the data folder as clean; the next start will check it");
@@ -101,7 +110,10 @@ fn options(config: &Config) -> shards::Options {
         },
         name: "tidegate",
         mailbox_capacity: MAILBOX_CAPACITY,
-        blocking_threads: BLOCKING_THREADS,
+        blocking_threads: match config.store {
+            StoreKind::Local => BLOCKING_THREADS,
+            StoreKind::SeaweedMq => WAITING_THREADS,
+        },
         stop_timeout: config.shutdown_timeout,
         signals: true,
         ..shards::Options::default()
@@ -122,8 +134,19 @@ fn resolve(listen: &[HostPort]) -> Result<Vec<SocketAddr>, ServeError> {
     Ok(all)
 }
 
-/// What the disk holds, on its way to the shards.
+/// Where everything durable is.
+enum Home {
+    Local(DataDir),
+    SeaweedMq {
+        bridge: Bridge,
+        /// Ends with this.
+        _thread: BridgeThread,
+    },
+}
+
+/// What is stored, on its way to the shards.
 struct Start {
+    cluster_id: String,
     catalog: Arc<Catalog>,
     log: CatalogLog,
     seeds: Vec<Seed>,
@@ -136,47 +159,137 @@ struct Seed {
     partitions: Vec<Recovered<State>>,
 }
 
+impl Home {
+    fn open(config: &Config) -> Result<Self, ServeError> {
+        match config.store {
+            StoreKind::Local => {
+                let data = DataDir::open(&config.data_dir, config.cluster_id.as_deref())?;
+                Ok(Home::Local(data))
+            }
+            StoreKind::SeaweedMq => {
+                let bridge = BridgeConfig {
+                    filer_group: config.seaweedfs_filer_group.clone().unwrap_or_default(),
+                    ..BridgeConfig::new(config.seaweedfs_masters.clone())
+                };
+                let (thread, bridge) = Bridge::start(bridge).map_err(ServeError::Bridge)?;
+                Ok(Home::SeaweedMq {
+                    bridge,
+                    _thread: thread,
+                })
+            }
+        }
+    }
+
+    fn recover(&self, config: &Config) -> Result<Start, ServeError> {
+        match self {
+            Home::Local(data) => {
+                let failed = |source| ServeError::Recover {
+                    dir: config.data_dir.clone(),
+                    source,
+                };
+                recover_local(config, data).map_err(failed)
+            }
+            Home::SeaweedMq { bridge, .. } => {
+                let failed = |source| ServeError::SeaweedMq {
+                    masters: masters(config),
+                    source,
+                };
+                recover_seaweedmq(config, bridge).map_err(failed)
+            }
+        }
+    }
+}
+
+fn masters(config: &Config) -> String {
+    let all: Vec<_> = config
+        .seaweedfs_masters
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    all.join(",")
+}
+
+fn recover_local(config: &Config, data: &DataDir) -> io::Result<Start> {
+    let log = CatalogLog::open(&data.catalog_path(), broker_configs(config))?;
+    let ids: Vec<_> = log.catalog().partitions().collect();
+    let options = Options {
+        shards: config.shards,
+        durable: config.flush == Flush::Durable,
+        rolling: TopicConfig::from(config).rolling(),
+    };
+    let (partitions, stores, report) = data.recover::<State>(&ids, &options)?;
+    if !report.clean && report.partitions > 0 {
+        tracing::info!(
+            partitions = report.partitions,
+            scanned_bytes = report.scanned_bytes,
+            journal_batches = report.journal_batches,
+            restored_batches = report.restored_batches,
+            truncated_bytes = report.truncated_bytes,
+            "the last run did not stop cleanly: checked all partitions"
+        );
+    }
+    let partitions = partitions.into_iter().map(|p| p.map_log(Log::Local));
+    let stores = stores.into_iter().map(Store::Local);
+    Ok(Start::new(
+        data.cluster_id().to_owned(),
+        log,
+        stores,
+        partitions,
+        report,
+    ))
+}
+
+fn recover_seaweedmq(config: &Config, bridge: &Bridge) -> io::Result<Start> {
+    let new_id = match &config.cluster_id {
+        Some(id) => id.clone(),
+        None => Uuid::random().map_err(io::Error::other)?.to_string(),
+    };
+    let opened = seaweedmq::open(bridge.clone(), config.shards, &new_id)?;
+    let cluster_id = opened.cluster_id.clone();
+    let (file, lines, rest) = opened.split();
+    let mut log = CatalogLog::in_seaweedmq(file, &lines, broker_configs(config))?;
+    let ids: Vec<_> = log.catalog().partitions().collect();
+    let rolling = TopicConfig::from(config).rolling();
+    let (partitions, stores) = rest.recover::<State>(&ids, log.take_removed(), rolling)?;
+    // Whoever takes a partition over begins a new leader epoch, as after an unclean start.
+    let report = Report {
+        partitions: partitions.len(),
+        ..Report::default()
+    };
+    let partitions = partitions.into_iter().map(|p| p.map_log(Log::SeaweedMq));
+    let stores = stores.into_iter().map(Store::SeaweedMq);
+    Ok(Start::new(cluster_id, log, stores, partitions, report))
+}
+
+fn broker_configs(config: &Config) -> BrokerConfigs {
+    BrokerConfigs::new(config.broker_id, TopicConfig::from(config))
+}
+
 impl Start {
-    fn recover(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
-        let failed = |source| ServeError::Recover {
-            dir: config.data_dir.clone(),
-            source,
-        };
-        let broker = BrokerConfigs::new(config.broker_id, TopicConfig::from(config));
-        let log = CatalogLog::open(&data.catalog_path(), broker).map_err(failed)?;
-        let catalog = log.catalog().clone();
-        let ids: Vec<_> = catalog.partitions().collect();
-        let options = Options {
-            shards: config.shards,
-            durable: config.flush == Flush::Durable,
-            rolling: TopicConfig::from(config).rolling(),
-        };
-        let (partitions, stores, report) = data.recover::<State>(&ids, &options).map_err(failed)?;
+    /// One store for each shard.
+    fn new(
+        cluster_id: String,
+        log: CatalogLog,
+        stores: impl Iterator<Item = Store>,
+        partitions: impl Iterator<Item = Recovered<State>>,
+        report: Report,
+    ) -> Self {
         let seed = |store| Seed {
-            store: Store::Local(store),
+            store,
             partitions: Vec::new(),
         };
-        let mut seeds: Vec<_> = stores.into_iter().map(seed).collect();
+        let mut seeds: Vec<_> = stores.map(seed).collect();
         for partition in partitions {
-            let owner = Topic::owner(partition.id, config.shards);
-            seeds[owner].partitions.push(partition.map_log(Log::Local));
+            let owner = Topic::owner(partition.id, seeds.len());
+            seeds[owner].partitions.push(partition);
         }
-        if !report.clean && report.partitions > 0 {
-            tracing::info!(
-                partitions = report.partitions,
-                scanned_bytes = report.scanned_bytes,
-                journal_batches = report.journal_batches,
-                restored_batches = report.restored_batches,
-                truncated_bytes = report.truncated_bytes,
-                "the last run did not stop cleanly: checked all partitions"
-            );
-        }
-        Ok(Start {
-            catalog,
+        Start {
+            cluster_id,
+            catalog: log.catalog().clone(),
             log,
             seeds,
             report,
-        })
+        }
     }
 }
 
@@ -206,14 +319,13 @@ struct Shared {
 impl Shared {
     fn new(
         config: &Config,
-        cluster_id: &str,
         listen: Vec<SocketAddr>,
         observed: Arc<Observed>,
         start: Start,
     ) -> Self {
         Shared {
             config: config.clone(),
-            cluster_id: cluster_id.to_owned(),
+            cluster_id: start.cluster_id,
             listen,
             catalog: start.catalog,
             log: Mutex::new(Some(start.log)),
@@ -419,16 +531,22 @@ fn say_ready(
         "serving"
     );
     let admin = admin.map_or_else(|| "off".to_owned(), |a| format!("http://{a}"));
+    let store = match config.store {
+        StoreKind::Local => {
+            let dir = config.data_dir.display();
+            format!("local, in {dir} (flush: {:?})", config.flush)
+        }
+        StoreKind::SeaweedMq => format!("seaweedmq, by the masters {}", masters(config)),
+    };
     let banner = format!(
         "Tidegate {} serves Kafka clients on {}\n  \
-           store   local, in {} (flush: {:?})\n  \
+           store   {}\n  \
            shards  {}\n  \
            admin   {admin}\n  \
            try     echo hello | kcat -b {first} -t greetings -P && kcat -b {first} -t greetings -C -e\n",
         env!("CARGO_PKG_VERSION"),
         addresses.join(", "),
-        config.data_dir.display(),
-        config.flush,
+        store,
         config.shards,
     );
     let mut out = io::stdout().lock();

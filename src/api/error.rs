@@ -27,7 +27,9 @@ impl From<PartitionError> for ErrorCode {
             PartitionError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
             PartitionError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch => ErrorCode::UNKNOWN_LEADER_EPOCH,
-            PartitionError::NotReplica => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            PartitionError::NotReplica | PartitionError::NotOwner => {
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+            }
             PartitionError::Sequence(SequenceError::StaleEpoch { .. }) => {
                 ErrorCode::INVALID_PRODUCER_EPOCH
             }

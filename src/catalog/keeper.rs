@@ -160,10 +160,7 @@ impl CatalogKeeper {
         };
         let mut results: Vec<_> = topics.iter().map(check).collect();
         let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
-        let grown = good.map(|((id, count), _)| Entry::Partitions {
-            id: id.to_string(),
-            count: *count,
-        });
+        let grown = good.map(|((id, count), _)| Entry::grown(id, *count));
         if !self.publish(grown.collect()).await {
             refuse(&mut results, ChangeError::NotStored);
         }

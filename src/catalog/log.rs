@@ -1,6 +1,8 @@
-//! The catalog on the disk: a text file with one change a line, each line `<CRC-32C, 8 hex digits>
-//! <JSON>`, replayed at start. A torn last line was never acknowledged and is cut off.
+//! The catalog as it is stored: a text file with one change a line, each line `<CRC-32C, 8 hex digits>
+//! <JSON>`, replayed at start. On the local disk a torn last line was never acknowledged and is cut off;
+//! in SeaweedFS lines come whole or not at all.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +14,8 @@ use super::broker_config::BrokerConfigs;
 use super::topic_config::TopicConfig;
 use super::{Catalog, Topic, Values};
 use crate::store::local::file;
+use crate::store::seaweedmq::catalog::{CatalogFile, NewPartitions};
+use crate::store::seaweedmq::layout::Part;
 use crate::wire::Uuid;
 
 /// A line of the catalog's log.
@@ -31,6 +35,9 @@ pub(super) enum Entry {
     Partitions {
         id: String,
         count: i32,
+        /// What those that were added are made of in SeaweedMQ.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<Part>,
     },
     /// All configs that are set for a broker from now on, or for all brokers together.
     BrokerConfigs {
@@ -50,7 +57,25 @@ impl Entry {
             id: topic.id.to_string(),
             partitions: topic.partitions,
             configs: topic.configs.clone(),
+            parts: Vec::new(),
         })
+    }
+
+    pub(super) fn grown(id: &Uuid, count: i32) -> Self {
+        Entry::Partitions {
+            id: id.to_string(),
+            count,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The topic that it gives partitions to.
+    fn places(&self) -> Option<Uuid> {
+        match self {
+            Entry::TopicCreated(topic) => Some(id(&topic.id)),
+            Entry::Partitions { id: grown, .. } => Some(id(grown)),
+            _ => None,
+        }
     }
 
     pub(super) fn deleted(id: &Uuid) -> Self {
@@ -65,6 +90,9 @@ pub(super) struct SavedTopic {
     partitions: i32,
     #[serde(default, skip_serializing_if = "Values::is_empty")]
     configs: Values,
+    /// What it is made of in SeaweedMQ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Part>,
 }
 
 impl SavedTopic {
@@ -85,64 +113,124 @@ pub(super) fn id(text: &str) -> Uuid {
 }
 
 /// The catalog's writer.
-#[derive(Debug)]
 pub struct CatalogLog {
-    file: File,
-    /// Length of what is good.
-    len: u64,
-    /// A failed append may have left bytes behind it, which go before the next.
-    torn: bool,
+    home: Home,
     catalog: Arc<Catalog>,
     producer_ids_below: i64,
+    places: Places,
+}
+
+/// Where the lines are.
+enum Home {
+    Disk(LogFile),
+    SeaweedMq(CatalogFile),
+}
+
+/// Of which topics of SeaweedMQ topics are made.
+#[derive(Debug, Default)]
+struct Places {
+    of: HashMap<Uuid, Vec<Part>>,
+    /// Of topics that were deleted.
+    removed: Vec<(Uuid, Vec<Part>)>,
+    /// All names that were ever used.
+    used: HashSet<String>,
+}
+
+impl Places {
+    fn note(&mut self, entry: &Entry) {
+        let (topic, parts) = match entry {
+            Entry::TopicCreated(topic) => (&topic.id, &topic.parts),
+            Entry::Partitions { id, parts, .. } => (id, parts),
+            Entry::TopicDeleted { id: gone } => {
+                let gone = id(gone);
+                self.removed.extend(self.of.remove_entry(&gone));
+                return;
+            }
+            _ => return,
+        };
+        self.used
+            .extend(parts.iter().map(|part| part.folder.clone()));
+        if !parts.is_empty() {
+            let all = self.of.entry(id(topic)).or_default();
+            all.extend_from_slice(parts);
+        }
+    }
+}
+
+/// What the lines come to.
+struct Replayed {
+    catalog: Catalog,
+    producer_ids_below: i64,
+    places: Places,
+    /// Bytes of good lines.
+    len: usize,
+}
+
+impl Replayed {
+    /// `broker` is what this broker was started with.
+    fn of(lines: &[u8], broker: BrokerConfigs) -> Self {
+        let mut replayed = Replayed {
+            catalog: Catalog::new(broker, []),
+            producer_ids_below: 0,
+            places: Places::default(),
+            len: 0,
+        };
+        for line in lines.split_inclusive(|b| *b == b'\n') {
+            let Some(entry) = decode(line) else { break };
+            replayed.places.note(&entry);
+            match entry {
+                Entry::ProducerIds { below } => replayed.producer_ids_below = below,
+                entry => replayed.catalog.apply(entry),
+            }
+            replayed.len += line.len();
+        }
+        replayed
+    }
+
+    fn log(self, home: Home) -> CatalogLog {
+        CatalogLog {
+            home,
+            catalog: Arc::new(self.catalog),
+            producer_ids_below: self.producer_ids_below,
+            places: self.places,
+        }
+    }
 }
 
 impl CatalogLog {
-    /// Opens the log or makes an empty one, and replays it. `broker` is what this broker was started
-    /// with. Blocking.
+    /// Opens the log on the disk or makes an empty one, and replays it. `broker` is what this broker was
+    /// started with. Blocking.
     pub fn open(path: &Path, broker: BrokerConfigs) -> io::Result<Self> {
         let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
-        let mut catalog = Catalog::new(broker, []);
-        let (mut len, mut producer_ids_below) = (0, 0);
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            match decode(line) {
-                Some(Entry::ProducerIds { below }) => producer_ids_below = below,
-                Some(entry) => catalog.apply(entry),
-                None => break,
-            }
-            len += line.len() as u64;
+        let replayed = Replayed::of(&bytes, broker);
+        let file = LogFile::open(path, &bytes, replayed.len)?;
+        Ok(replayed.log(Home::Disk(file)))
+    }
+
+    /// The log in SeaweedFS, which has these lines.
+    pub fn in_seaweedmq(
+        file: CatalogFile,
+        lines: &[u8],
+        broker: BrokerConfigs,
+    ) -> io::Result<Self> {
+        let replayed = Replayed::of(lines, broker);
+        if replayed.len < lines.len() {
+            let text = format!("the catalog is damaged at byte {}", replayed.len);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let file = file::open_or_make(path)?;
-        if len < bytes.len() as u64 {
-            if bytes[len as usize..]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count()
-                > 1
-            {
-                let text = format!(
-                    "{} is damaged at byte {len}, in the middle of good lines",
-                    path.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-            tracing::warn!(path = %path.display(), bytes = bytes.len() as u64 - len, "cut off a torn line at the catalog's end");
+        for (topic, parts) in &replayed.places.of {
+            file.shared().place(*topic, parts.clone());
         }
-        file::set_len(&file, len)?;
-        file::sync(&file)?;
-        if let Some(dir) = path.parent() {
-            file::sync_dir(dir)?;
-        }
-        Ok(CatalogLog {
-            file,
-            len,
-            torn: false,
-            catalog: Arc::new(catalog),
-            producer_ids_below,
-        })
+        Ok(replayed.log(Home::SeaweedMq(file)))
+    }
+
+    /// Of which topics of SeaweedMQ those topics were made that are deleted.
+    pub fn take_removed(&mut self) -> Vec<(Uuid, Vec<Part>)> {
+        std::mem::take(&mut self.places.removed)
     }
 
     pub fn catalog(&self) -> &Arc<Catalog> {
@@ -150,8 +238,20 @@ impl CatalogLog {
     }
 
     /// Makes changes in one durable step; gives the new snapshot. Blocking.
-    pub(super) fn commit(&mut self, changes: Vec<Entry>) -> io::Result<Arc<Catalog>> {
+    pub(super) fn commit(&mut self, mut changes: Vec<Entry>) -> io::Result<Arc<Catalog>> {
+        if let Home::SeaweedMq(file) = &self.home {
+            make_parts(file, &self.catalog, &self.places, &mut changes)?;
+        }
         self.append(&changes)?;
+        changes.iter().for_each(|change| self.places.note(change));
+        if let Home::SeaweedMq(file) = &self.home {
+            // The parts of what was deleted are needed until they are removed.
+            self.places.removed.clear();
+            for id in changes.iter().filter_map(Entry::places) {
+                let parts = self.places.of.get(&id).cloned().unwrap_or_default();
+                file.shared().place(id, parts);
+            }
+        }
         let mut catalog = Catalog::clone(&self.catalog);
         changes.into_iter().for_each(|change| catalog.apply(change));
         self.catalog = Arc::new(catalog);
@@ -177,10 +277,95 @@ impl CatalogLog {
             lines.extend_from_slice(&json);
             lines.push(b'\n');
         }
+        match &mut self.home {
+            Home::Disk(file) => file.append(&lines),
+            Home::SeaweedMq(file) => file.append(lines),
+        }
+    }
+}
+
+/// Has SeaweedMQ make the partitions that the changes add.
+fn make_parts(
+    file: &CatalogFile,
+    catalog: &Catalog,
+    places: &Places,
+    changes: &mut [Entry],
+) -> io::Result<()> {
+    let wanted = changes.iter().filter_map(|change| match change {
+        Entry::TopicCreated(topic) => Some(NewPartitions {
+            topic: topic.name.clone(),
+            id: id(&topic.id),
+            first: 0,
+            count: topic.partitions,
+        }),
+        Entry::Partitions {
+            id: grown, count, ..
+        } => {
+            let topic = catalog.by_id(&id(grown))?;
+            Some(NewPartitions {
+                topic: topic.name.to_string(),
+                id: topic.id,
+                first: topic.partitions,
+                count: count - topic.partitions,
+            })
+        }
+        _ => None,
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let mut made = file
+        .make_parts(wanted, |folder| places.used.contains(folder))?
+        .into_iter();
+    for change in changes {
+        if let Entry::TopicCreated(SavedTopic { parts, .. }) | Entry::Partitions { parts, .. } =
+            change
+        {
+            *parts = made.next().unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+/// The file on the local disk.
+struct LogFile {
+    file: File,
+    /// Length of what is good.
+    len: u64,
+    /// A failed append may have left bytes behind it, which go before the next.
+    torn: bool,
+}
+
+impl LogFile {
+    /// `good` bytes of those that it has are lines.
+    fn open(path: &Path, bytes: &[u8], good: usize) -> io::Result<Self> {
+        let file = file::open_or_make(path)?;
+        let (len, torn) = (good as u64, &bytes[good..]);
+        if !torn.is_empty() {
+            if torn.iter().filter(|b| **b == b'\n').count() > 1 {
+                let text = format!(
+                    "{} is damaged at byte {len}, in the middle of good lines",
+                    path.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            tracing::warn!(path = %path.display(), bytes = torn.len(), "cut off a torn line at the catalog's end");
+        }
+        file::set_len(&file, len)?;
+        file::sync(&file)?;
+        if let Some(dir) = path.parent() {
+            file::sync_dir(dir)?;
+        }
+        Ok(LogFile {
+            file,
+            len,
+            torn: false,
+        })
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         self.cut_if_torn()?;
         self.torn = true;
         let written =
-            file::write_all_at(&self.file, &lines, self.len).and_then(|()| file::sync(&self.file));
+            file::write_all_at(&self.file, lines, self.len).and_then(|()| file::sync(&self.file));
         match written {
             Ok(()) => {
                 self.torn = false;
@@ -288,10 +473,7 @@ mod tests {
             let mut log = open(&path).unwrap();
             log.commit(created(std::slice::from_ref(&topic))).unwrap();
             let id = topic.id.to_string();
-            let grown = Entry::Partitions {
-                id: id.clone(),
-                count: 5,
-            };
+            let grown = Entry::grown(&topic.id, 5);
             let configs = configs.clone();
             let altered = Entry::TopicConfigs { id, configs };
             let catalog = log.commit(vec![grown, altered]).unwrap();

@@ -197,7 +197,7 @@ impl Catalog {
                     topic.configs = configs;
                 });
             }
-            Entry::Partitions { id, count } => {
+            Entry::Partitions { id, count, .. } => {
                 self.update(&log::id(&id), |topic| topic.partitions = count);
             }
             Entry::BrokerConfigs { broker, configs } => {

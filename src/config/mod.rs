@@ -19,6 +19,7 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bridge::ServerAddress;
 use crate::group::assignor::Assignor;
 use crate::logging::Filter;
 use crate::record::Compression;
@@ -67,6 +68,10 @@ options! {
         data_dir: PathBuf = Is("./data"), Text("DIR");
         /// Where partitions are stored.
         store: Store = Is("local"), Choice(Store::NAMES);
+        /// Masters of SeaweedFS, for the store seaweedmq, as host:port or host:port.grpcPort; filers and brokers are found through them.
+        seaweedfs_masters: Vec<ServerAddress> = Is("127.0.0.1:9333"), List("ADDR");
+        /// Group of SeaweedFS's filers and brokers to use; empty: those of none.
+        seaweedfs_filer_group: Option<String> = Is(""), Text("NAME");
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.

@@ -4,10 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::layers::{Host, Setting, nearest, quote};
 use super::option::{Form, Unit};
+use crate::bridge::ServerAddress;
 use crate::group::assignor::Assignor;
 use crate::logging::Filter;
 
@@ -73,6 +75,8 @@ choices! {
     Store {
         /// The embedded log on local disk.
         Local = "local",
+        /// SeaweedFS, in the layout of SeaweedMQ.
+        SeaweedMq = "seaweedmq",
     }
 
     /// What an acknowledgement with acks=all means.
@@ -390,6 +394,21 @@ impl Value for Vec<Assignor> {
     fn toml(&self) -> toml::Value {
         let names: Vec<_> = self.iter().map(|assignor| assignor.name()).collect();
         names.join(",").into()
+    }
+}
+
+impl Value for Vec<ServerAddress> {
+    fn parse(text: &str, _: &Form) -> Result<Self, String> {
+        let address = |part: &str| ServerAddress::from_str(part.trim());
+        let all: Result<Vec<_>, _> = text.split(',').map(address).collect();
+        all.map_err(|error| error.to_string())
+    }
+
+    fn toml(&self) -> toml::Value {
+        self.iter()
+            .map(ServerAddress::to_string)
+            .collect::<Vec<_>>()
+            .into()
     }
 }
 

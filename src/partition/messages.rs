@@ -50,6 +50,8 @@ pub enum PartitionError {
     UnknownLeaderEpoch,
     #[error("who asks is no replica of the partition")]
     NotReplica,
+    #[error("another gateway owns the partition now")]
+    NotOwner,
     #[error(transparent)]
     Sequence(#[from] SequenceError),
 }

@@ -36,7 +36,8 @@ use crate::metrics::ShardMetrics;
 use crate::metrics::survey::TopicSums;
 use crate::record::batch::Batch;
 use crate::store::{
-    Checkpoint, CheckpointError, Commit, PartitionId, Recovered, SeekGoal, Store, StoredBatch,
+    Checkpoint, CheckpointError, Commit, NotOwner, PartitionId, Recovered, SeekGoal, Store,
+    StoredBatch,
 };
 
 mod survey;
@@ -103,8 +104,10 @@ struct Inner {
     tail: TailBudget,
     checkpoint: CheckpointClock,
     open_files: usize,
-    /// Why nothing can be stored any more, once that is so.
+    /// Nothing can be stored any more.
     broken: bool,
+    /// Because somebody else owns the partitions now.
+    disowned: bool,
 }
 
 struct Slot {
@@ -179,6 +182,7 @@ impl Partitions {
             checkpoint: CheckpointClock::default(),
             open_files: 0,
             broken: false,
+            disowned: false,
         };
         inner.take_configs();
         Rc::new(Partitions {
@@ -565,6 +569,9 @@ impl Slot {
 impl Inner {
     /// The partition, made if the catalog has it and nothing was ever written to it.
     fn slot(&mut self, id: PartitionId) -> Result<&mut Slot, PartitionError> {
+        if self.disowned {
+            return Err(PartitionError::NotOwner);
+        }
         match self.slots.entry(id) {
             Entry::Occupied(slot) => Ok(slot.into_mut()),
             Entry::Vacant(vacant) => {
@@ -604,7 +611,7 @@ impl Inner {
         now: i64,
     ) -> Result<Appended, PartitionError> {
         if self.broken {
-            return Err(PartitionError::Storage);
+            return Err(self.not_stored());
         }
         let partition = &mut self.slot(id)?.partition;
         let (waited, before) = (partition.has_waiting(), partition.uncommitted_bytes());
@@ -669,6 +676,7 @@ impl Inner {
         self.note_sync(&commit);
         let mut woken = Vec::new();
         let (mut batches_stored, mut bytes_stored) = (0, 0);
+        let mut lost = false;
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
                 continue;
@@ -694,7 +702,8 @@ impl Inner {
                     woken.extend_from_slice(&slot.watchers);
                 }
                 Err(error) => {
-                    log_limited!(error, partition = %plan.id(), %error, "cannot store records; producers are told to try again: make room on the disk, or check it");
+                    lost |= NotOwner::is(&error);
+                    log_limited!(error, partition = %plan.id(), %error, "cannot store records; producers are told to try again: make room where they are stored, or check it");
                     self.metrics.store_failures.add(1);
                     self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
                     slot.partition.roll_back(&plan);
@@ -702,6 +711,9 @@ impl Inner {
             }
         }
         self.note_commit(batches_stored, bytes_stored);
+        if lost {
+            self.disown();
+        }
         for request in pending {
             self.answer_produce(request, |_| true);
         }
@@ -764,7 +776,7 @@ impl Inner {
                 Durability::None | Durability::Written => written(id),
             };
             if !settled {
-                return Err(PartitionError::Storage);
+                return Err(self.not_stored());
             }
             let log_start_offset = slot.partition.bounds().log_start_offset;
             let Appended {
@@ -779,6 +791,25 @@ impl Inner {
             })
         };
         reply.send(Reply::Produce(parts.into_iter().map(outcome).collect()));
+    }
+
+    /// Why something was not stored.
+    fn not_stored(&self) -> PartitionError {
+        match self.disowned {
+            true => PartitionError::NotOwner,
+            false => PartitionError::Storage,
+        }
+    }
+
+    /// Another gateway has taken over: clients are sent to look for it.
+    fn disown(&mut self) {
+        if !self.disowned {
+            tracing::error!(
+                "another gateway has taken the store over; this one serves nothing any more: stop it"
+            );
+        }
+        self.disowned = true;
+        self.stop_storing();
     }
 
     fn stop_storing(&mut self) {

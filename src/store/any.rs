@@ -355,7 +355,7 @@ impl Log {
     pub fn end_compaction(&mut self) {
         match self {
             Log::Local(log) => log.end_compaction(),
-            Log::SeaweedMq(_) => {},
+            Log::SeaweedMq(_) => {}
         }
     }
 
