@@ -113,6 +113,8 @@ async fn recover_one<R: Replay>(
         }
     }
     let mut state = saved.state;
+    // It was saved with what waited for its commit.
+    state.roll_back(saved.next_offset);
     for table in &tables {
         replay(shared, table, saved.next_offset, &mut state).await?;
     }
