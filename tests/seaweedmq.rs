@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::load::{Load, PARTITIONS, TOPIC};
 use common::weed::{Part, Weed};
-use common::{Gateway, batch, data_folder, fetch_request};
-use tidegate::wire::ErrorCode;
+use common::{Client, Gateway, batch, data_folder, fetch_request};
+use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
+use tidegate::record::{Builder, Compression, split_first};
+use tidegate::wire::{ErrorCode, offset_commit, offset_fetch};
 
 /// Longer than anything here may take; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +27,37 @@ impl Place {
             weed: Weed::start(),
             data: data_folder(),
         }
+    }
+
+    /// A way around the gateway.
+    fn bridge(&self) -> (BridgeThread, Bridge) {
+        let masters = vec![self.weed.master().parse().expect("an address")];
+        Bridge::start(BridgeConfig::new(masters)).expect("a thread")
+    }
+
+    /// Folders of topics that begin so.
+    fn folders(&self, prefix: &str) -> Vec<String> {
+        let (_thread, bridge) = self.bridge();
+        let all = list(&bridge, "/topics/kafka").into_iter();
+        let names = all.map(|entry| entry.name);
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// The segments of all partitions of a topic.
+    fn segments(&self, folder: &str) -> Vec<Entry> {
+        let (_thread, bridge) = self.bridge();
+        let mut found = Vec::new();
+        let mut folders = vec![format!("/topics/kafka/{folder}")];
+        while let Some(folder) = folders.pop() {
+            for entry in list(&bridge, &folder) {
+                match entry.is_directory {
+                    true => folders.push(format!("{folder}/{}", entry.name)),
+                    false if entry.name != "topic.conf" => found.push(entry),
+                    false => {}
+                }
+            }
+        }
+        found
     }
 
     /// What the gateways said, if a test fails.
@@ -48,6 +81,28 @@ impl Place {
         let master = self.weed.master();
         let own = ["--store", "seaweedmq", "--seaweedfs-masters", &master];
         start(&[&own, options].concat())
+    }
+}
+
+fn list(bridge: &Bridge, directory: &str) -> Vec<Entry> {
+    let list = List {
+        directory: directory.to_owned(),
+        limit: 1000,
+        ..List::default()
+    };
+    wait(bridge.list(list)).expect("a page").entries
+}
+
+/// The bridge's answers wake whoever waits: no runtime of its own is needed.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -191,4 +246,287 @@ fn whoever_starts_last_owns_the_topics_and_a_late_commit_of_the_other_is_refused
     assert_eq!(values(&second), expected);
     drop((first, second));
     assert_eq!(values(&place.gateway(&[])), expected);
+}
+
+#[test]
+fn small_commits_become_few_chunks_of_few_files_and_are_read_after_a_restart() {
+    let place = Place::start();
+    let mut gateway = place.gateway(&["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("small", 1);
+    const BATCHES: i64 = 300;
+    for number in 0..BATCHES {
+        let value = format!("value {number}");
+        let mut builder = Builder::new();
+        let headers: &[(&[u8], Option<&[u8]>)] = &[(b"h", Some(b"1")), (b"h", None)];
+        builder.append(1000 + number, Some(b"k"), Some(value.as_bytes()), headers);
+        builder.append(1000 + number, None, None, &[]);
+        let answer = client.produce("small", 0, builder.build());
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.base_offset, 2 * number);
+    }
+    let segments = place.segments("small");
+    assert_eq!(segments.len(), 1);
+    let chunks = segments[0].chunks.len();
+    assert!(chunks < 150, "{chunks} chunks");
+    let before = client.drain("small", 0);
+    gateway.kill();
+    let gateway = place.gateway(&["--shards", "1"]);
+    let mut client = gateway.connect();
+    assert_eq!(client.drain("small", 0), before);
+    assert_eq!(client.offset_at("small", 0, 1200), 400);
+    assert_eq!(client.latest("small", 0), 2 * BATCHES);
+    // From the middle of a batch in the middle of a chunk.
+    let fetched = client.fetch(&fetch_request("small", &[(0, 301)], 0, 1));
+    let fetched = fetched.expect("an answer");
+    let records = fetched.responses[0].partitions[0].records.clone();
+    let mut records = records.expect("records").into_bytes();
+    let batch = split_first(&mut records).expect("whole batches");
+    let batch = batch.expect("a batch");
+    assert!(batch.crc_ok());
+    let read: Result<Vec<_>, _> = tidegate::record::records(&batch, 1 << 20)
+        .expect("records")
+        .collect();
+    let read = read.expect("records");
+    assert_eq!((read[0].offset, read[0].timestamp), (300, 1150));
+    assert_eq!(read[0].headers.len(), 2);
+    assert_eq!(
+        (&read[0].headers[1].key[..], &read[0].headers[1].value),
+        (&b"h"[..], &None)
+    );
+    assert_eq!((&read[1].key, &read[1].value), (&None, &None));
+}
+
+/// A message of `weed/pb/mq_broker.proto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct FetchMessageRequest {
+    #[prost(message, optional, tag = "1")]
+    topic: Option<Topic>,
+    #[prost(message, optional, tag = "2")]
+    partition: Option<tidegate::bridge::Partition>,
+    #[prost(int64, tag = "3")]
+    start_offset: i64,
+    #[prost(int32, tag = "5")]
+    max_messages: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Topic {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FetchMessageResponse {
+    #[prost(message, repeated, tag = "1")]
+    messages: Vec<DataMessage>,
+    #[prost(int64, tag = "2")]
+    high_water_mark: i64,
+    #[prost(string, tag = "5")]
+    error: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DataMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[test]
+fn seaweedmqs_own_broker_reads_the_records() {
+    let place = Place::start();
+    let gateway = place.gateway(&["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("shared", 2);
+    let sent: Vec<(Vec<u8>, Vec<u8>)> = (0..20_u8)
+        .map(|n| (vec![b'k', n], format!("value {n}").into_bytes()))
+        .collect();
+    for (number, some) in sent.chunks(4).enumerate() {
+        let codec = Compression::ALL[number % 5];
+        let mut builder = Builder::new().compression(codec, None);
+        for (key, value) in some {
+            builder.append(1000, Some(key), Some(value), &[(b"h", Some(b"1"))]);
+        }
+        let answer = client.produce("shared", 1, builder.build());
+        assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
+    }
+    let (_thread, bridge) = place.bridge();
+    let brokers = wait(bridge.topic_brokers("kafka", "shared"));
+    let partition = brokers.expect("an answer").expect("a topic")[1].partition;
+    let request = FetchMessageRequest {
+        topic: Some(Topic {
+            namespace: "kafka".to_owned(),
+            name: "shared".to_owned(),
+        }),
+        partition,
+        start_offset: 0,
+        max_messages: 100,
+    };
+    let response = ask_broker(&place.weed.address(Part::Broker), request);
+    assert_eq!(response.error, "");
+    let read: Vec<_> = response
+        .messages
+        .into_iter()
+        .map(|m| (m.key, m.value))
+        .collect();
+    assert_eq!(read, sent);
+    assert_eq!(response.high_water_mark, 20);
+}
+
+fn ask_broker(address: &str, request: FetchMessageRequest) -> FetchMessageResponse {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+    let channel = channel.expect("an address");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut client = tonic::client::Grpc::new(channel.connect().await.expect("a broker"));
+        client.ready().await.expect("it is ready");
+        let path = "/messaging_pb.SeaweedMessaging/FetchMessage"
+            .parse()
+            .expect("a path");
+        let codec = tonic_prost::ProstCodec::default();
+        let answer = client
+            .unary(tonic::Request::new(request), path, codec)
+            .await;
+        answer.expect("an answer").into_inner()
+    })
+}
+
+#[test]
+fn a_topic_that_grows_keeps_what_it_has_and_a_deleted_one_leaves_nothing() {
+    let place = Place::start();
+    let gateway = place.gateway(&["--shards", "2"]);
+    let mut client = gateway.connect();
+    let fill = |client: &mut Client, partitions: std::ops::Range<i32>| {
+        for partition in partitions {
+            let value = format!("of {partition}");
+            let answer = client.produce("grows", partition, batch(&[value.as_bytes()], None));
+            assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
+        }
+    };
+    client.create_topic("grows", 2);
+    fill(&mut client, 0..2);
+    client.grow_topic("grows", 5);
+    fill(&mut client, 0..5);
+    drop(gateway);
+    let gateway = place.gateway(&["--shards", "2"]);
+    let mut client = gateway.connect();
+    let lens = |client: &mut Client, partitions: i32| {
+        let len = |p| client.drain("grows", p).len();
+        (0..partitions).map(len).collect::<Vec<_>>()
+    };
+    assert_eq!(lens(&mut client, 5), [2, 2, 1, 1, 1]);
+    client.delete_topic("grows");
+    wait_for("the folders are gone", || place.folders("grows").is_empty());
+    // Under its old name it is another topic, also to SeaweedMQ.
+    client.create_topic("grows", 1);
+    fill(&mut client, 0..1);
+    assert_eq!(lens(&mut client, 1), [1]);
+    let folders = place.folders("grows");
+    assert!(
+        folders.len() == 1 && folders[0].starts_with("grows~"),
+        "{folders:?}"
+    );
+    drop(gateway);
+    let gateway = place.gateway(&["--shards", "2"]);
+    assert_eq!(lens(&mut gateway.connect(), 1), [1]);
+}
+
+#[test]
+fn what_need_not_be_kept_leaves_seaweedfs_and_stays_away_after_a_kill() {
+    let place = Place::start();
+    let options = [
+        "--shards",
+        "1",
+        "--checkpoint-interval-ms",
+        "100",
+        "--log-segment-delete-delay-ms",
+        "0",
+        "--log-retention-check-interval-ms",
+        "100",
+    ];
+    let mut gateway = place.gateway(&options);
+    let mut client = gateway.connect();
+    let segment = ("segment.bytes", "1048576");
+    client.create_topic_with("asked", 1, &[segment]);
+    client.create_topic_with("aged", 1, &[segment, ("retention.bytes", "2000000")]);
+    let value = vec![b'x'; 100_000];
+    for topic in ["asked", "aged"] {
+        for _ in 0..45 {
+            let answer = client.produce(topic, 0, batch(&[&value], None));
+            assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
+        }
+    }
+    assert_eq!(place.segments("asked").len(), 5);
+    assert_eq!(client.delete_records("asked", 0, 25), (ErrorCode::NONE, 25));
+    wait_for("two segments of the first are gone", || {
+        place.segments("asked").len() == 3
+    });
+    wait_for("two segments of the other are kept", || {
+        place.segments("aged").len() <= 3
+    });
+    let start = client.earliest("aged", 0);
+    assert!(start >= 20, "it begins at {start}");
+    gateway.kill();
+    let gateway = place.gateway(&options);
+    let mut client = gateway.connect();
+    assert_eq!(client.earliest("asked", 0), 25);
+    assert!(client.earliest("aged", 0) >= start);
+    for topic in ["asked", "aged"] {
+        let answer = client.produce(topic, 0, batch(&[b"on"], None));
+        assert_eq!(answer.expect("an answer").base_offset, 45);
+    }
+}
+
+#[test]
+fn groups_and_their_offsets_survive_a_kill() {
+    let place = Place::start();
+    let mut gateway = place.gateway(&["--shards", "2", "--offsets-topic-num-partitions", "4"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    client
+        .produce("t", 0, batch(&[b"a", b"b"], None))
+        .expect("an answer");
+    let commit = offset_commit::Request {
+        group_id: "g".into(),
+        topics: vec![offset_commit::OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![offset_commit::OffsetCommitRequestPartition {
+                committed_offset: 2,
+                committed_metadata: Some("m".into()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    wait_for("an offset is committed", || {
+        let answer: offset_commit::Response = client
+            .call(offset_commit::KEY, 9, &commit)
+            .expect("an answer");
+        answer.topics[0].partitions[0].error_code == ErrorCode::NONE
+    });
+    gateway.kill();
+    let gateway = place.gateway(&["--shards", "1"]);
+    let mut client = gateway.connect();
+    let fetch = offset_fetch::Request {
+        groups: vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: "g".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    wait_for("the group is there", || {
+        let answer: offset_fetch::Response = client
+            .call(offset_fetch::KEY, 8, &fetch)
+            .expect("an answer");
+        let topics = &answer.groups[0].topics;
+        !topics.is_empty() && topics[0].partitions[0].committed_offset == 2
+    });
 }

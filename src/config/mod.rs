@@ -68,10 +68,10 @@ options! {
         data_dir: PathBuf = Is("./data"), Text("DIR");
         /// Where partitions are stored.
         store: Store = Is("local"), Choice(Store::NAMES);
-        /// Masters of SeaweedFS, for the store seaweedmq, as host:port or host:port.grpcPort; filers and brokers are found through them.
+        /// Masters of SeaweedFS, for the store seaweedmq; a port may have that of gRPC behind it, with a dot. Filers and brokers are found through them.
         seaweedfs_masters: Vec<ServerAddress> = Is("127.0.0.1:9333"), List("ADDR");
-        /// Group of SeaweedFS's filers and brokers to use; empty: those of none.
-        seaweedfs_filer_group: Option<String> = Is(""), Text("NAME");
+        /// Group of the filers and brokers of SeaweedFS to use.
+        seaweedfs_filer_group: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.

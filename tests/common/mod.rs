@@ -16,7 +16,8 @@ use tidegate::record::{Builder, split_first};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
 use tidegate::wire::{
-    create_topics, delete_records, delete_topics, fetch, init_producer_id, list_offsets, produce,
+    create_partitions, create_topics, delete_records, delete_topics, fetch, init_producer_id,
+    list_offsets, produce,
 };
 
 /// Longer than anything here may take; a test that hangs fails instead.
@@ -278,6 +279,24 @@ impl Client {
             response.topics[0].error_message
         );
         response.topics[0].topic_id
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow_topic(&mut self, name: &str, partitions: i32) {
+        let topic = create_partitions::CreatePartitionsTopic {
+            name: name.to_owned().into(),
+            count: partitions,
+            assignments: None,
+        };
+        let request = create_partitions::Request {
+            topics: vec![topic],
+            timeout_ms: 10_000,
+            validate_only: false,
+        };
+        let response: create_partitions::Response = self
+            .call(create_partitions::KEY, 3, &request)
+            .expect("an answer");
+        assert_eq!(response.results[0].error_code, ErrorCode::NONE);
     }
 
     pub fn delete_topic(&mut self, name: &str) {
