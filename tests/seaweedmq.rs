@@ -10,7 +10,7 @@ use common::weed::{Part, Weed};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
 use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
 use tidegate::record::{Builder, Compression, split_first};
-use tidegate::wire::{ErrorCode, offset_commit, offset_fetch};
+use tidegate::wire::{ErrorCode, find_coordinator, offset_commit, offset_fetch};
 
 /// Longer than anything here may take; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -338,7 +338,7 @@ struct DataMessage {
 
 #[test]
 fn seaweedmqs_own_broker_reads_the_records() {
-    let place = Place::start();
+    let mut place = Place::start();
     let gateway = place.gateway(&["--shards", "1"]);
     let mut client = gateway.connect();
     client.create_topic("shared", 2);
@@ -354,9 +354,19 @@ fn seaweedmqs_own_broker_reads_the_records() {
         let answer = client.produce("shared", 1, builder.build());
         assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
     }
+    // A broker looks at the files of a partition when it takes it over.
+    place.weed.kill(Part::Broker);
+    place.weed.start_part(Part::Broker);
     let (_thread, bridge) = place.bridge();
-    let brokers = wait(bridge.topic_brokers("kafka", "shared"));
-    let partition = brokers.expect("an answer").expect("a topic")[1].partition;
+    let partition = || {
+        let found = wait(bridge.topic_brokers("kafka", "shared")).ok()??;
+        let of_one = found.into_iter().nth(1)?;
+        of_one
+            .partition
+            .filter(|_| !of_one.leader_broker.is_empty())
+    };
+    wait_for("the partition has a broker", || partition().is_some());
+    let partition = partition();
     let request = FetchMessageRequest {
         topic: Some(Topic {
             namespace: "kafka".to_owned(),
@@ -366,8 +376,9 @@ fn seaweedmqs_own_broker_reads_the_records() {
         start_offset: 0,
         max_messages: 100,
     };
-    let response = ask_broker(&place.weed.address(Part::Broker), request);
-    assert_eq!(response.error, "");
+    let ask = || ask_broker(&place.weed.address(Part::Broker), request.clone());
+    wait_for("the broker serves the partition", || ask().error.is_empty());
+    let response = ask();
     let read: Vec<_> = response
         .messages
         .into_iter()
@@ -506,6 +517,16 @@ fn groups_and_their_offsets_survive_a_kill() {
         }],
         ..Default::default()
     };
+    wait_for("the group has a coordinator", || {
+        let ask = find_coordinator::Request {
+            coordinator_keys: vec!["g".into()],
+            ..Default::default()
+        };
+        let answer: find_coordinator::Response = client
+            .call(find_coordinator::KEY, 4, &ask)
+            .expect("an answer");
+        answer.coordinators[0].error_code == ErrorCode::NONE
+    });
     wait_for("an offset is committed", || {
         let answer: offset_commit::Response = client
             .call(offset_commit::KEY, 9, &commit)
