@@ -13,7 +13,7 @@ use shards::Remote;
 use shards::net::Listener;
 
 use crate::admin::{AdminError, AdminPages, Observed, Running};
-use crate::bridge::{Bridge, BridgeConfig, BridgeThread};
+use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Security, SecurityError};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
@@ -48,6 +48,8 @@ pub enum ServeError {
         address: HostPort,
         source: io::Error,
     },
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     #[error("cannot start the thread that speaks with SeaweedFS: {0}")]
     Bridge(io::Error),
     #[error("cannot start from the topics in SeaweedFS (masters: {masters}): {source}")]
@@ -167,7 +169,12 @@ impl Home {
                 Ok(Home::Local(data))
             }
             StoreKind::SeaweedMq => {
+                let security = match &config.seaweedfs_security {
+                    Some(path) => Security::load(path)?,
+                    None => Security::default(),
+                };
                 let bridge = BridgeConfig {
+                    security,
                     filer_group: config.seaweedfs_filer_group.clone().unwrap_or_default(),
                     ..BridgeConfig::new(config.seaweedfs_masters.clone())
                 };

@@ -33,7 +33,7 @@ pub enum NotReady {
     #[error("stopping")]
     Stopping,
     #[error(
-        "shard {0} stores nothing any more, as the disk lost what it was given: check the disk, then restart the process"
+        "shard {0} stores nothing any more; the log says why: the disk lost what it was given, or another gateway has taken over"
     )]
     Broken(usize),
     #[error("shard {shard} has made no progress for {seconds} s")]

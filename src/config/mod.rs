@@ -70,6 +70,8 @@ options! {
         store: Store = Is("local"), Choice(Store::NAMES);
         /// Masters of SeaweedFS, for the store seaweedmq; a port may have that of gRPC behind it, with a dot. Filers and brokers are found through them.
         seaweedfs_masters: Vec<ServerAddress> = Is("127.0.0.1:9333"), List("ADDR");
+        /// SeaweedFS's security.toml, with what its servers ask of clients: certificates, and keys of tokens.
+        seaweedfs_security: Option<PathBuf> = Derived("none", |_, _| String::new()), Text("FILE");
         /// Group of the filers and brokers of SeaweedFS to use.
         seaweedfs_filer_group: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.

@@ -285,6 +285,18 @@ impl Value for PathBuf {
     }
 }
 
+/// A file that may be left out: empty means that there is none.
+impl Value for Option<PathBuf> {
+    fn parse(text: &str, _: &Form) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    fn toml(&self) -> toml::Value {
+        let path = self.clone().unwrap_or_default();
+        path.to_string_lossy().into_owned().into()
+    }
+}
+
 /// An id that may be left out: empty means that nobody gave one.
 impl Value for Option<String> {
     fn parse(text: &str, _: &Form) -> Result<Self, String> {

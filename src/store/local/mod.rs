@@ -120,6 +120,7 @@ impl DataDir {
 
     /// Brings all partitions to the state that the disk proves, and removes what belongs to no topic.
     /// Blocking; uses one thread for each shard.
+    #[allow(clippy::type_complexity)] // Each part has one user.
     pub fn recover<R: Replay>(
         &self,
         partitions: &[PartitionId],

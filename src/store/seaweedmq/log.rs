@@ -55,6 +55,14 @@ struct Mark {
     first_segment: i64,
 }
 
+impl Mark {
+    const NONE: Self = Mark {
+        log_start_offset: -1,
+        next_offset: -1,
+        first_segment: -1,
+    };
+}
+
 /// What a start found of a partition.
 pub(super) struct Found {
     pub sealed: Vec<Segment>,
@@ -62,6 +70,8 @@ pub(super) struct Found {
     pub next_offset: i64,
     /// Segments that only a checkpoint before the last one had.
     pub dropped: Vec<i64>,
+    /// A checkpoint says all of this, with this start of the log.
+    pub checkpointed_start: Option<i64>,
 }
 
 impl Log {
@@ -91,20 +101,12 @@ impl Log {
             free: found.dropped.len(),
             free_next: found.dropped.len(),
             dropped: found.dropped,
-            checkpointed: Mark {
-                log_start_offset: -1,
-                next_offset: -1,
-                first_segment: -1,
-            },
-            checkpointing: Mark {
-                log_start_offset: -1,
-                next_offset: -1,
-                first_segment: -1,
-            },
+            checkpointed: Mark::NONE,
+            checkpointing: Mark::NONE,
             merging: Merging::default(),
         };
-        if log.next_offset == 0 {
-            log.checkpointed = log.mark(0);
+        if let Some(start) = found.checkpointed_start {
+            log.checkpointed = log.mark(start);
         }
         log
     }
@@ -183,7 +185,7 @@ impl Log {
             let begun = self.active.as_ref().map(|active| active.segment);
             if let Some(sealed) = begun.filter(|s| s.name_s != table.segment.name_s) {
                 self.sealed.push(sealed);
-                self.drop_merging();
+                self.merging.abandon(&self.shared);
             }
             self.next_offset = table.segment.next_offset;
             self.clock.last_ns = self.clock.last_ns.max(table.last_ns);
@@ -205,10 +207,6 @@ impl Log {
         if let Some(active) = &mut self.active {
             self.merging.take(&self.shared, active);
         }
-    }
-
-    fn drop_merging(&mut self) {
-        self.merging = Merging::default();
     }
 
     /// What need not be kept any more: all before this offset, if anything.
@@ -243,7 +241,7 @@ impl Log {
             self.dropped.extend(all);
             self.sealed.clear();
             self.active = None;
-            self.drop_merging();
+            self.merging.abandon(&self.shared);
         }
         before - self.segments().count()
     }

@@ -12,7 +12,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Shared;
 use super::segment::{Chunk, Table};
-use crate::bridge::{BridgeError, Placement};
+use crate::bridge::{BridgeError, FileChunk};
 
 /// A chunk below this is small, and so many of them at the end are merged.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -64,7 +64,9 @@ enum Progress {
     UnderWay,
     /// It failed: not tried again before there are more chunks.
     Failed,
-    Done(Merged),
+    Done(Box<Merged>),
+    /// Nobody wants it any more.
+    Abandoned,
 }
 
 /// The merge of one log that is under way, if any.
@@ -94,14 +96,19 @@ impl Merging {
         );
         let (result, merger) = (progress.clone(), shared.clone());
         let begun = shared.background.run(move || {
-            let done = match merge(&merger, path, &from) {
-                Ok(into) => Progress::Done(Merged { from, into }),
+            let done = match merge(&merger, &path, &from) {
+                Ok(into) => Progress::Done(Box::new(Merged { from, into })),
                 Err(error) => {
                     shards::log_limited!(warn, %error, "cannot merge small chunks; trying again later");
                     Progress::Failed
                 }
             };
-            *lock(&result) = done;
+            let before = std::mem::replace(&mut *lock(&result), done);
+            if let Progress::Abandoned = before
+                && let Progress::Done(merged) = &*lock(&result)
+            {
+                discard(&merger, merged.into.file.clone());
+            }
         });
         self.progress = begun.then_some(progress);
     }
@@ -113,13 +120,14 @@ impl Merging {
         };
         let progress = match &mut *lock(progress) {
             Progress::UnderWay => return,
-            ended => std::mem::replace(ended, Progress::Failed),
+            ended => std::mem::replace(ended, Progress::Abandoned),
         };
         self.progress = None;
-        let Progress::Done(Merged { from, into }) = progress else {
+        let Progress::Done(merged) = progress else {
             self.failed_at = active.chunks.len();
             return;
         };
+        let Merged { from, into } = *merged;
         self.failed_at = 0;
         let first = from.first().map_or(0, |chunk| chunk.base_offset);
         let at = active.chunks.partition_point(|c| c.base_offset < first);
@@ -127,13 +135,29 @@ impl Merging {
         if active.chunks.get(range.clone()) == Some(&from[..]) {
             Arc::make_mut(active).chunks.splice(range, [into]);
         } else {
-            let bridge = shared.bridge.clone();
-            // The segment is another one now.
-            shared
-                .background
-                .run(move || drop(block_on(bridge.discard(&into.file))));
+            discard(shared, into.file);
         }
     }
+
+    /// The segment takes no more appends.
+    pub fn abandon(&mut self, shared: &Shared) {
+        let Some(progress) = std::mem::take(self).progress else {
+            return;
+        };
+        if let Progress::Done(merged) =
+            std::mem::replace(&mut *lock(&progress), Progress::Abandoned)
+        {
+            discard(shared, merged.into.file);
+        }
+    }
+}
+
+/// Removes a chunk that no segment took.
+fn discard(shared: &Shared, file: FileChunk) {
+    let bridge = shared.bridge.clone();
+    shared
+        .background
+        .run(move || drop(block_on(bridge.discard(&file))));
 }
 
 fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
@@ -142,19 +166,13 @@ fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn merge(shared: &Shared, path: String, from: &[Chunk]) -> Result<Chunk, BridgeError> {
-    let bridge = &shared.bridge;
+fn merge(shared: &Shared, path: &str, from: &[Chunk]) -> Result<Chunk, BridgeError> {
     let files: Vec<_> = from.iter().map(|chunk| chunk.file.clone()).collect();
     let file = block_on(async {
         let read = stream::iter(files)
-            .map(|file| async move { bridge.read(&file, 0..file.size).await })
+            .map(|file| async move { shared.read(&file).await })
             .buffered(READS_AT_ONCE);
-        let parts = read.try_collect().await?;
-        let placement = Placement {
-            path,
-            ..Placement::default()
-        };
-        bridge.upload(parts, placement).await
+        shared.upload(read.try_collect().await?, path).await
     })?;
     Ok(Chunk {
         base_offset: from.first().map_or(0, |chunk| chunk.base_offset),

@@ -90,6 +90,18 @@ fn refused(error: FenceError) -> io::Error {
     }
 }
 
+/// Does what has to wait while too much is on its way. The thread is there to wait.
+async fn when_there_is_room<T, F: Future<Output = Result<T, BridgeError>>>(
+    operation: impl Fn() -> F,
+) -> Result<T, BridgeError> {
+    loop {
+        match operation().await {
+            Err(BridgeError::Overloaded) => std::thread::sleep(OVERLOAD_PAUSE),
+            done => return done,
+        }
+    }
+}
+
 /// The same error for another partition.
 fn like(error: &io::Error) -> io::Error {
     match NotOwner::is(error) {
@@ -142,18 +154,18 @@ impl Shared {
         )
     }
 
-    /// A chunk for `data`, when there is room for it on the way.
-    async fn upload(&self, data: Bytes, path: &str) -> Result<FileChunk, BridgeError> {
-        loop {
-            let placement = Placement {
-                path: path.to_owned(),
-                ..Placement::default()
-            };
-            match self.bridge.upload(vec![data.clone()], placement).await {
-                Err(BridgeError::Overloaded) => std::thread::sleep(OVERLOAD_PAUSE),
-                done => return done,
-            }
-        }
+    /// A chunk of this data, for a file with this path.
+    async fn upload(&self, data: Vec<Bytes>, path: &str) -> Result<FileChunk, BridgeError> {
+        let placement = Placement {
+            path: path.to_owned(),
+            ..Placement::default()
+        };
+        when_there_is_room(|| self.bridge.upload(data.clone(), placement.clone())).await
+    }
+
+    /// A whole chunk.
+    async fn read(&self, file: &FileChunk) -> Result<Bytes, BridgeError> {
+        when_there_is_room(|| self.bridge.read(file, 0..file.size)).await
     }
 }
 
@@ -208,6 +220,7 @@ impl Opened {
 
 impl Parts {
     /// Finds out how all partitions stand. `removed` are topics that may not be gone wholly. Blocking.
+    #[allow(clippy::type_complexity)] // Each part has one user.
     pub fn recover<R: Replay>(
         self,
         partitions: &[PartitionId],
@@ -244,6 +257,7 @@ impl ShardStore {
             active: None,
             next_offset: 0,
             dropped: Vec::new(),
+            checkpointed_start: Some(0),
         };
         Log::new(id, self.shared.clone(), dir, self.rolling, found)
     }
@@ -369,7 +383,7 @@ impl Commit {
     fn upload(&self, uploads: Vec<Upload>) -> io::Result<Vec<Upload>> {
         let upload = |mut upload: Upload| async move {
             let data = std::mem::take(&mut upload.data);
-            let file = self.shared.upload(data, &upload.path).await;
+            let file = self.shared.upload(vec![data], &upload.path).await;
             file.map(|file| {
                 upload.chunk.file = file;
                 upload

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::codec::{self, Batches};
 use super::segment::{Chunk, Segment, Table};
 use super::{Shared, failed};
-use crate::bridge::BridgeError;
+use crate::bridge::{BridgeError, FileChunk};
 use crate::store::PartitionId;
 
 /// Chunks that one read asks for at a time.
@@ -241,6 +241,16 @@ impl<V: Clone> Recent<V> {
     }
 }
 
+/// What names a chunk: filers give its id in one form or in both.
+fn key(file: &FileChunk) -> String {
+    match &file.fid {
+        Some(id) if file.file_id.is_empty() => {
+            format!("{},{:x}{:08x}", id.volume_id, id.file_key, id.cookie)
+        }
+        _ => file.file_id.clone(),
+    }
+}
+
 /// Chunks that were read lately, as batches.
 pub(super) struct ChunkCache(Mutex<Recent<Arc<Batches>>>);
 
@@ -259,15 +269,14 @@ impl ChunkCache {
     fn get_all(&self, shared: &Shared, chunks: &[Chunk]) -> io::Result<Vec<Arc<Batches>>> {
         let known: Vec<_> = {
             let mut recent = self.locked();
-            let find = |chunk: &Chunk| recent.get(&chunk.file.file_id);
+            let find = |chunk: &Chunk| recent.get(&key(&chunk.file));
             chunks.iter().map(find).collect()
         };
         let missing = chunks.iter().zip(&known).filter(|(_, k)| k.is_none());
         let files: Vec<_> = missing.map(|(chunk, _)| chunk.file.clone()).collect();
-        let bridge = &shared.bridge;
         let read: Result<Vec<_>, BridgeError> = block_on(
             stream::iter(files)
-                .map(|file| async move { Ok((bridge.read(&file, 0..file.size).await?, file)) })
+                .map(|file| async move { Ok((shared.read(&file).await?, file)) })
                 .buffered(READS_AT_ONCE)
                 .try_collect(),
         );
@@ -279,7 +288,7 @@ impl ChunkCache {
                 None => {
                     let next = read.next();
                     let (bytes, file) = next.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    self.keep(file.file_id, &bytes)?
+                    self.keep(key(&file), &bytes)?
                 }
             });
         }
@@ -299,7 +308,7 @@ impl ChunkCache {
 
     /// Reads a chunk in the background, if it is not here.
     fn prefetch(&self, shared: &Shared, chunk: Chunk) {
-        if self.locked().get(&chunk.file.file_id).is_some() {
+        if self.locked().get(&key(&chunk.file)).is_some() {
             return;
         }
         if let Some(shared) = shared.this.upgrade() {

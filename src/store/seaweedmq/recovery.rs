@@ -138,11 +138,13 @@ async fn recover_one<R: Replay>(
     if active.is_some() {
         sealed.pop();
     }
+    let is_news = next_offset > saved.next_offset || log_start_offset > saved.log_start_offset;
     let found = Found {
         sealed,
         active,
         next_offset,
         dropped,
+        checkpointed_start: (!is_news).then_some(saved.log_start_offset),
     };
     Ok(Recovered {
         id,
@@ -165,11 +167,7 @@ async fn replay<R: Replay>(
             continue;
         }
         let file = &chunk.file;
-        let bytes = shared
-            .bridge
-            .read(file, 0..file.size)
-            .await
-            .map_err(failed)?;
+        let bytes = shared.read(file).await.map_err(failed)?;
         let each = |header: &crate::record::BatchHeader| {
             if header.base_offset() >= from {
                 state.replay(header);

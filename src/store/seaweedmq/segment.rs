@@ -133,7 +133,7 @@ impl Table {
 
     /// Reads what [`Table::entry`] made. `None` if it is no segment of Tidegate's.
     pub fn read(entry: &Entry) -> Option<Self> {
-        let number = |name| Some(entry.extended.get(name)?.clone().try_get_i64().ok()?);
+        let number = |name| entry.extended.get(name)?.clone().try_get_i64().ok();
         let base_offset = number(OFFSET_MIN)?;
         let next_offset = number(OFFSET_MAX)?.checked_add(1)?;
         let mut own = entry.extended.get(TIDEGATE)?.clone();
