@@ -19,8 +19,6 @@ use crate::{report, scenario};
 const EXIT_FAILURE: u8 = 1;
 /// The command line is wrong.
 const EXIT_USAGE: u8 = 2;
-/// `e2e` without a rate: for the default of 100000 messages, ten seconds.
-const E2E_RATE: &str = "10000";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -92,10 +90,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
         Err(error) => return Err(one_line(&error)),
     };
-    match matches.subcommand() {
-        Some(("produce", matches)) => asked(Scenario::Produce, matches),
-        Some(("consume", matches)) => asked(Scenario::Consume, matches),
-        Some((_, matches)) => asked(Scenario::E2e, matches),
+    let scenario = matches.subcommand().and_then(|(name, matches)| {
+        let mut named = SCENARIOS.iter().map(|(scenario, _)| *scenario);
+        Some((named.find(|one| one.to_string() == name)?, matches))
+    });
+    match scenario {
+        Some((scenario, matches)) => asked(scenario, matches),
         None => Ok(Command::Print(command().render_help().to_string())),
     }
 }
@@ -109,26 +109,49 @@ fn one_line(error: &clap::Error) -> String {
 fn asked(scenario: Scenario, matches: &ArgMatches) -> Result<Command, String> {
     let acks = value(matches, "acks", options::acks)?.unwrap_or(-1);
     let flag = |name| matches!(matches.try_get_one(name), Ok(Some(true)));
+    let rate = |name| Ok::<_, String>(value(matches, name, options::number)?.filter(|r| *r > 0));
     let asked = Options {
         scenario,
         bootstrap: value(matches, "bootstrap", options::addresses)?.unwrap_or_default(),
-        topic: matches.get_one::<String>("topic").cloned(),
+        topic: value(matches, "topic", |topic| Ok(topic.to_owned()))?,
         partitions: value(matches, "partitions", parsed)?,
         messages: value(matches, "messages", options::number)?.unwrap_or_default(),
-        size: value(matches, "size", options::bytes)?.unwrap_or_default(),
+        size: value(matches, "size", options::sizes)?.unwrap_or_default(),
+        keys: value(matches, "keys", options::keys)?.unwrap_or_default(),
+        entropy: value(matches, "entropy", number)?,
         acks,
         compression: value(matches, "compression", options::compression)?.unwrap_or_default(),
+        compression_level: value(matches, "compression-level", parsed)?,
         batch_bytes: value(matches, "batch-bytes", options::bytes)?.unwrap_or_default(),
         linger: required_time(matches, "linger")?,
         in_flight: value(matches, "in-flight", parsed)?.unwrap_or_default(),
         connections: value(matches, "connections", parsed)?.unwrap_or_default(),
-        rate: value(matches, "rate", options::number)?.filter(|rate| *rate > 0),
-        warmup: value(matches, "warmup", options::warmup)?.unwrap_or(options::Warmup::Messages(0)),
+        rate: rate("rate")?,
+        warmup: value(matches, "warmup", options::warmup)?.unwrap_or_default(),
         // Kafka's producer does not offer it below acks=all.
         idempotence: acks == -1 && !flag("no-idempotence"),
         verify: !flag("no-verify"),
         delivery_timeout: required_time(matches, "delivery-timeout")?,
         request_timeout: required_time(matches, "request-timeout")?,
+        mixed: options::Mixed {
+            consume_rate: rate("consume-rate")?,
+            backlog: value(matches, "backlog", options::number)?.unwrap_or_default(),
+        },
+        sweep: options::Sweep {
+            p99_max: required_time(matches, "p99-max")?,
+            step: required_time(matches, "step-time")?,
+            factor: value(matches, "rate-factor", number)?.unwrap_or_default(),
+            max_rate: value(matches, "max-rate", options::number)?.unwrap_or_default(),
+            refine: value(matches, "refine", parsed)?.unwrap_or_default(),
+        },
+        storm: options::Storm {
+            connects: value(matches, "connects", options::number)?.unwrap_or_default(),
+            metadata: flag("metadata"),
+        },
+        idle: options::Idle {
+            time: required_time(matches, "time")?,
+            pid: value(matches, "pid", parsed)?,
+        },
         json: matches.get_one::<PathBuf>("json").cloned(),
     };
     asked.check()?;
@@ -155,6 +178,43 @@ fn parsed<T: FromStr>(text: &str) -> Result<T, String> {
         .map_err(|_| format!("\"{text}\" is not a whole number"))
 }
 
+fn number(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| format!("\"{text}\" is not a number"))
+}
+
+/// What there is to run, and what it does.
+const SCENARIOS: [(Scenario, &str); 7] = [
+    (
+        Scenario::Produce,
+        "Measure sending: throughput, and the time until it is acknowledged",
+    ),
+    (
+        Scenario::Consume,
+        "Measure reading a topic to its end; without --topic, one is filled first",
+    ),
+    (
+        Scenario::E2e,
+        "Measure from the time a message is to be sent until a consumer has it",
+    ),
+    (
+        Scenario::Mixed,
+        "Measure sending and reading at the same time, each at a rate of its own",
+    ),
+    (
+        Scenario::Sweep,
+        "Raise the rate of e2e step by step until its p99 is too high or the rate is not reached",
+    ),
+    (
+        Scenario::Storm,
+        "Measure clients that connect, ask for the broker's versions, and go",
+    ),
+    (
+        Scenario::Idle,
+        "Measure what connections cost that do nothing",
+    ),
+];
+
 /// An option with a value: name, placeholder, default, meaning.
 type Row = (
     &'static str,
@@ -163,13 +223,24 @@ type Row = (
     &'static str,
 );
 
-const ROWS: &[Row] = &[
+/// Of all scenarios.
+const BROKER_ROWS: &[Row] = &[
     (
         "bootstrap",
         "HOST:PORT,..",
         Some("127.0.0.1:9092"),
         "Brokers to ask first",
     ),
+    (
+        "request-timeout",
+        "TIME",
+        Some("30s"),
+        "An answer that takes longer is given up",
+    ),
+];
+
+/// Of all scenarios with a topic.
+const TOPIC_ROWS: &[Row] = &[
     (
         "topic",
         "NAME",
@@ -183,12 +254,23 @@ const ROWS: &[Row] = &[
         "Partitions of a topic that is created [default: 4]",
     ),
     (
-        "messages",
-        "N",
-        Some("100000"),
-        "Messages that are measured",
+        "size",
+        "SIZE",
+        Some("1KiB"),
+        "Size of a message's value: one, a range such as 100..2KiB, or mix (see below)",
     ),
-    ("size", "BYTES", Some("1KiB"), "Size of a message's value"),
+    (
+        "keys",
+        "KEYS",
+        Some("none"),
+        "Keys, which lead to partitions as with Kafka's clients: none, sequential[:N], random:N or zipf:N of N keys (see below)",
+    ),
+    (
+        "entropy",
+        "0..1",
+        None,
+        "Share of random bytes in values, of which codecs make nothing [default: random letters]",
+    ),
     (
         "acks",
         "all|1|0",
@@ -200,6 +282,12 @@ const ROWS: &[Row] = &[
         "CODEC",
         Some("none"),
         "none, gzip, snappy, lz4 or zstd",
+    ),
+    (
+        "compression-level",
+        "N",
+        None,
+        "The codec's level: gzip 1 to 9, lz4 1 to 17, zstd up to 22 [default: Kafka's]",
     ),
     (
         "batch-bytes",
@@ -220,74 +308,182 @@ const ROWS: &[Row] = &[
         "Requests on a connection that wait for their answer",
     ),
     (
-        "connections",
-        "N",
-        Some("1"),
-        "Connections to each broker, of producers and of consumers each",
-    ),
-    (
         "delivery-timeout",
         "TIME",
         Some("2m"),
         "The run fails when a message is not acknowledged for so long",
     ),
-    (
-        "request-timeout",
-        "TIME",
-        Some("30s"),
-        "An answer that takes longer is given up",
-    ),
 ];
 
-const LOAD_ROWS: &[Row] = &[(
-    "warmup",
-    "N|TIME",
-    Some("0"),
-    "Messages, or a time, that come before what is measured",
-)];
+const MESSAGES: Row = (
+    "messages",
+    "N",
+    Some("100000"),
+    "Messages that are measured",
+);
+const WARMUP: &str = "Messages, or a time, that come before what is measured";
+const RATE: &str = "Messages a second, of all connections together; 0: as fast as they are taken";
+const CONNECTIONS: &str =
+    "Connections to each broker, of producers and of consumers each; with --keys, producers";
+
+/// What a scenario has of its own, or with a default of its own.
+fn own_rows(scenario: Scenario) -> Vec<Row> {
+    let connections = ("connections", "N", Some("1"), CONNECTIONS);
+    let load = |rate, warmup| {
+        [
+            ("rate", "N", Some(rate), RATE),
+            ("warmup", "N|TIME", Some(warmup), WARMUP),
+            connections,
+        ]
+    };
+    let of = |rows: &[Row], more: &[Row]| [rows, more].concat();
+    match scenario {
+        Scenario::Produce => of(&[MESSAGES], &load("0", "0")),
+        Scenario::Consume => vec![MESSAGES, connections],
+        // For the default of 100000 messages, ten seconds.
+        Scenario::E2e => of(&[MESSAGES], &load("10000", "0")),
+        Scenario::Mixed => of(
+            &[
+                MESSAGES,
+                (
+                    "backlog",
+                    "N",
+                    Some("100000"),
+                    "Messages that a new topic has before it begins; with --topic, it is what is there",
+                ),
+                (
+                    "consume-rate",
+                    "N",
+                    Some("0"),
+                    "Messages a second that are read, on average, while messages are sent; 0: as fast as they come",
+                ),
+            ],
+            &load("10000", "0"),
+        ),
+        Scenario::Sweep => vec![
+            (
+                "rate",
+                "N",
+                Some("1000"),
+                "Messages a second of the first step",
+            ),
+            (
+                "rate-factor",
+                "X",
+                Some("1.5"),
+                "What the rate is multiplied by from step to step",
+            ),
+            (
+                "max-rate",
+                "N",
+                Some("1000000"),
+                "The highest rate that is tried",
+            ),
+            (
+                "p99-max",
+                "TIME",
+                Some("10ms"),
+                "What the 99th percentile from the schedule to the consumer may not exceed",
+            ),
+            (
+                "step-time",
+                "TIME",
+                Some("5s"),
+                "How long a step is measured",
+            ),
+            (
+                "warmup",
+                "TIME",
+                Some("1s"),
+                "A time that comes before what is measured, in each step",
+            ),
+            (
+                "refine",
+                "N",
+                Some("3"),
+                "Steps between the last rate that held and the first one that did not",
+            ),
+            connections,
+        ],
+        Scenario::Storm => vec![
+            ("connects", "N", Some("10000"), "Connections in all"),
+            (
+                "rate",
+                "N",
+                Some("0"),
+                "Connections a second, of all threads together; 0: as fast as they are taken",
+            ),
+            (
+                "connections",
+                "N",
+                Some("16"),
+                "Connections at a time: each is a thread",
+            ),
+        ],
+        Scenario::Idle => vec![
+            ("connections", "N", Some("1000"), "Connections at a time"),
+            ("time", "TIME", Some("10s"), "How long they do nothing"),
+            (
+                "pid",
+                "PID",
+                None,
+                "The server's process on this machine, to say what its memory and CPU are",
+            ),
+        ],
+    }
+}
 
 /// The grammar.
 fn command() -> clap::Command {
-    let no_verify = Arg::new("no-verify")
-        .long("no-verify")
-        .action(ArgAction::SetTrue)
-        .help("Do not read back what was sent");
     clap::Command::new("tidegate-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A load generator for Kafka brokers, which checks what it measures")
         .after_help(AFTER_HELP)
-        .subcommand(
-            with_options(clap::Command::new("produce"), Some("0"))
-                .about("Measure sending: throughput, and the time until it is acknowledged")
-                .arg(no_verify),
-        )
-        .subcommand(
-            with_options(clap::Command::new("consume"), None)
-                .about("Measure reading a topic to its end; without --topic, one is filled first"),
-        )
-        .subcommand(
-            with_options(clap::Command::new("e2e"), Some(E2E_RATE))
-                .about("Measure from the time a message is to be sent until a consumer has it"),
-        )
+        .subcommands(SCENARIOS.map(|(scenario, about)| {
+            with_options(clap::Command::new(scenario.to_string()), scenario)
+                .about(about)
+                .after_help(AFTER_HELP)
+        }))
 }
 
 const AFTER_HELP: &str = "\
 With --rate, messages have times at which they are to be sent, fixed at the start, and latency counts
 from these; --rate 0 sends as fast as the broker takes them, and latency counts from the hand-over.
 Sizes: 4096, 64KiB, 1MiB. Times: milliseconds, or 500us, 5ms, 30s, 10m.
-Exit codes: 0; 1 when the run failed or messages were lost, doubled or reordered; 2 for wrong usage.";
+--size mix: small values and few large ones, up to 64 KiB: half are below 170 bytes, a hundredth is above
+2.4 KiB (generalised Pareto, as measured of Facebook's ETC pool; Atikoglu et al., SIGMETRICS 2012).
+--keys: sequential is the number of the message in the run (modulo N), random is uniform, zipf has the
+exponent 0.99. A key is ten digits; its partition is that of Kafka's clients (murmur2).
+--entropy: of 64 bytes each, the first ones are random and the rest is one letter. Without it, values are
+random upper case letters: gzip and zstd make two thirds of them, snappy and lz4 nothing.
+Exit codes: 0; 1 when the run failed, when messages were lost, doubled, reordered or changed, when a
+connection failed, or when no rate of a sweep held; 2 for wrong usage.";
 
-/// `rate`: the default, for a scenario that has one.
-fn with_options(command: clap::Command, rate: Option<&'static str>) -> clap::Command {
-    const RATE: &str =
-        "Messages a second, of all connections together; 0: as fast as they are taken";
-    let rate_row = rate.map(|rate| ("rate", "N", Some(rate), RATE));
-    let load = LOAD_ROWS.iter().copied().filter(|_| rate.is_some());
-    let rows = ROWS.iter().copied().chain(load).chain(rate_row);
-    let no_idempotence = Arg::new("no-idempotence")
-        .long("no-idempotence")
-        .action(ArgAction::SetTrue)
-        .help("Do not number batches: a retry may double or reorder messages, and --in-flight may exceed 5");
+fn with_options(command: clap::Command, scenario: Scenario) -> clap::Command {
+    let has_topic = !matches!(scenario, Scenario::Storm | Scenario::Idle);
+    let topic_rows = if has_topic { TOPIC_ROWS } else { &[] };
+    let own_rows = own_rows(scenario);
+    let rows = BROKER_ROWS
+        .iter()
+        .chain(&own_rows)
+        .chain(topic_rows)
+        .copied();
+    let flag = |name, help| {
+        let arg = Arg::new(name).long(name);
+        arg.action(ArgAction::SetTrue).help(help)
+    };
+    let mut flags = Vec::new();
+    if has_topic {
+        flags.push(flag(
+            "no-idempotence",
+            "Do not number batches: a retry may double or reorder messages, and --in-flight may exceed 5",
+        ));
+    }
+    match scenario {
+        Scenario::Produce => flags.push(flag("no-verify", "Do not read back what was sent")),
+        Scenario::Storm => flags.push(flag("metadata", "Each asks for the brokers as well")),
+        _ => {}
+    }
     let json = Arg::new("json")
         .long("json")
         .value_name("FILE")
@@ -306,7 +502,7 @@ fn with_options(command: clap::Command, rate: Option<&'static str>) -> clap::Com
                 None => arg,
             }
         }))
-        .arg(no_idempotence)
+        .args(flags)
         .arg(json)
 }
 
@@ -314,6 +510,8 @@ fn with_options(command: clap::Command, rate: Option<&'static str>) -> clap::Com
 mod tests {
     use super::*;
     use crate::options::Warmup;
+    use crate::payload::keys::Keys;
+    use crate::payload::sizes::Sizes;
 
     fn parse_line(line: &str) -> Result<Command, String> {
         let args = std::iter::once("tidegate-loadgen").chain(line.split_whitespace());
@@ -332,11 +530,31 @@ mod tests {
         let options = options_of("produce");
         assert_eq!(
             (options.messages, options.size, options.acks),
-            (100_000, 1024, -1)
+            (100_000, Sizes::Fixed(1024), -1)
         );
         assert_eq!((options.rate, options.idempotence), (None, true));
         assert_eq!(options_of("e2e").rate, Some(10_000));
         assert_eq!(options_of("consume").warmup, Warmup::Messages(0));
+    }
+
+    #[test]
+    fn every_scenario_is_known_and_has_its_own_options() {
+        for (scenario, _) in SCENARIOS {
+            assert_eq!(options_of(&scenario.to_string()).scenario, scenario);
+        }
+        let mixed = options_of("mixed --consume-rate 500 --backlog 7 --keys zipf:9 --size mix");
+        assert_eq!(
+            (mixed.mixed.consume_rate, mixed.mixed.backlog),
+            (Some(500), 7)
+        );
+        assert_eq!((mixed.keys, mixed.size), (Keys::Zipf(9), Sizes::Mix));
+        let sweep = options_of("sweep --p99-max 5 --step-time 2s");
+        assert_eq!(sweep.sweep.p99_max, Duration::from_millis(5));
+        assert_eq!((sweep.rate, sweep.sweep.refine), (Some(1_000), 3));
+        let storm = options_of("storm --metadata --rate 100");
+        assert_eq!((storm.storm.metadata, storm.rate), (true, Some(100)));
+        let idle = options_of("idle --connections 100000 --time 1m --pid 7");
+        assert_eq!((idle.connections, idle.idle.pid), (100_000, Some(7)));
     }
 
     #[test]
@@ -365,6 +583,22 @@ mod tests {
             "consume --rate 5",
             "e2e --partitions -1",
             "e2e --connections 0",
+            "e2e --size 10..50",
+            "e2e --keys zipf:0",
+            "e2e --entropy 1.5",
+            "e2e --compression-level 3",
+            "produce --compression-level 23 --compression zstd",
+            "sweep --messages 5",
+            "sweep --warmup 5",
+            "sweep --rate 0",
+            "sweep --max-rate 10",
+            "sweep --rate-factor 1",
+            "sweep --step-time 0",
+            "mixed --consume-rate x",
+            "storm --size 5",
+            "storm --connects 0",
+            "idle --connections 2000000",
+            "idle --pid x",
         ] {
             let reason = parse_line(line).expect_err(line);
             let option = line.split_whitespace().nth(1).unwrap_or_default();

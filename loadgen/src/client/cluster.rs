@@ -91,6 +91,20 @@ impl Cluster {
         Err(last.unwrap_or_else(|| Error::refused("no address", ErrorCode::NONE, None)))
     }
 
+    /// Which brokers there are, as any of them says it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn ask_brokers(connection: &mut Connection, timeout: Duration) -> Result<(), Error> {
+        let request = metadata::Request {
+            topics: Some(Vec::new()),
+            ..Default::default()
+        };
+        let answer: Result<metadata::Response, Error> =
+            connection.call(METADATA, &request, timeout);
+        answer.map(drop)
+    }
+
     /// A connection to a broker of the topic.
     ///
     /// # Errors

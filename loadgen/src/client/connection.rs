@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, StrBytes, api_name, api_versions};
 
@@ -41,27 +42,53 @@ impl Connection {
     /// # Errors
     /// If there is no broker.
     pub fn open(address: &str, timeout: Duration) -> Result<Self, Error> {
+        let mut connection = Self::dial(address, None, timeout)?;
+        connection.ask_versions(timeout)?;
+        Ok(connection)
+    }
+
+    /// Connects, from this address of this machine, or from any. Before anything else is sent,
+    /// [`Connection::ask_versions`] has to be done.
+    ///
+    /// # Errors
+    /// If nobody is there, or this machine has no port left.
+    pub fn dial(address: &str, from: Option<IpAddr>, timeout: Duration) -> Result<Self, Error> {
         let failed = |source| Error::Connect {
             address: address.to_owned(),
             source,
         };
-        let mut connection = Self {
-            stream: connect(address, timeout.min(CONNECT_TIMEOUT)).map_err(failed)?,
+        let timeout = timeout.min(CONNECT_TIMEOUT);
+        Ok(Self {
+            stream: connect(address, from, timeout).map_err(failed)?,
             address: address.to_owned(),
             versions: Vec::new(),
             correlation_id: 0,
             unsent: VecDeque::new(),
             received: Vec::new(),
-        };
+        })
+    }
+
+    /// Asks what the broker serves.
+    ///
+    /// # Errors
+    /// If it is no broker.
+    pub fn ask_versions(&mut self, timeout: Duration) -> Result<(), Error> {
         // Version 0 is the one that every broker has.
         let request = api_versions::Request::default();
         let response: api_versions::Response =
-            connection.call_version(api_versions::KEY, 0, &request, timeout)?;
+            self.call_version(api_versions::KEY, 0, &request, timeout)?;
         if response.error_code != ErrorCode::NONE {
             return Err(Error::refused("ApiVersions", response.error_code, None));
         }
-        connection.versions = response.api_keys;
-        Ok(connection)
+        self.versions = response.api_keys;
+        Ok(())
+    }
+
+    /// Gives back what memory an idle connection can do without. What the broker serves has to be asked
+    /// again.
+    pub fn rest(&mut self) {
+        self.versions = Vec::new();
+        self.received = Vec::new();
     }
 
     /// Where this leads to.
@@ -305,19 +332,26 @@ fn name_of(api_key: i16) -> &'static str {
     api_name(api_key).unwrap_or("a request")
 }
 
-fn connect(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+fn connect(address: &str, from: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for resolved in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&resolved, timeout) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                return Ok(stream);
-            }
+        match connect_to(resolved, from, timeout) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn connect_to(to: SocketAddr, from: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    socket.connect_timeout(&to.into(), timeout)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Sleeps until one of the connections has an answer or takes more of a request, or `timeout` is over.

@@ -55,6 +55,12 @@ pub enum Error {
         partition: i32,
         source: tidegate::record::RecordError,
     },
+    #[error(
+        "{wanted} open files are needed, and no more than {limit} are allowed: raise the limit with ulimit -n, and fs.nr_open if need be"
+    )]
+    Limit { wanted: u64, limit: u64 },
+    #[error("process {pid} cannot be looked at")]
+    Process { pid: u32, source: io::Error },
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
     #[error("partition {partition} of {topic} has a record batch whose checksum is wrong")]

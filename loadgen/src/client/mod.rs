@@ -3,7 +3,9 @@
 mod cluster;
 mod connection;
 mod error;
+mod sources;
 
 pub use cluster::{Cluster, RETRY_BACKOFF, Topic};
 pub use connection::{Connection, wait};
 pub use error::Error;
+pub use sources::Sources;

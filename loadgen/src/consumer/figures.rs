@@ -13,7 +13,16 @@ pub struct Figures {
     pub fetch: Latency,
     pub fetches: u64,
     pub retries: u64,
+    /// What was read before it was known where to end: while producers were at work.
+    pub meanwhile: Meanwhile,
     pub usage: Usage,
+}
+
+/// Messages, and the bytes of their values.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meanwhile {
+    pub messages: u64,
+    pub bytes: u64,
 }
 
 /// The figures of all consumers of a run.
@@ -21,6 +30,8 @@ pub struct Figures {
 pub struct Consumed {
     /// From the time a message was to be sent until it was here.
     pub latency: Latency,
+    /// Bytes of the values of messages that are measured.
+    pub measured_bytes: u64,
     /// From a fetch until its answer.
     pub fetch: Latency,
     pub messages: u64,
@@ -31,6 +42,8 @@ pub struct Consumed {
     pub window: Window,
     /// When the last message was here.
     pub last_ns: u64,
+    /// What was read while producers were at work.
+    pub meanwhile: Meanwhile,
     pub fetches: u64,
     pub retries: u64,
     /// The most that any thread had of each.
@@ -46,6 +59,9 @@ impl Consumed {
         for figures in all {
             let tally = figures.tally;
             merged.latency.merge(&tally.latency);
+            merged.measured_bytes += tally.measured_bytes;
+            merged.meanwhile.messages += figures.meanwhile.messages;
+            merged.meanwhile.bytes += figures.meanwhile.bytes;
             merged.fetch.merge(&figures.fetch);
             merged.messages += tally.messages;
             merged.bytes += tally.bytes;

@@ -16,10 +16,11 @@ use crate::client::{Cluster, Connection, Error, RETRY_BACKOFF, Topic, wait};
 use crate::latency::Latency;
 use crate::options::Options;
 use crate::run::Run;
+use crate::schedule::SECOND_NS;
 use crate::usage::{Meter, Usage};
 use tally::{Interest, Tally};
 
-pub use figures::{Consumed, Figures};
+pub use figures::{Consumed, Figures, Meanwhile};
 
 /// The lowest and the highest version used: with record batches v2, and topics by name.
 const FETCH: (i16, i16) = (4, 12);
@@ -48,6 +49,8 @@ pub struct Consumer {
     topic: Topic,
     run: Arc<Run>,
     ends: Ends,
+    /// Messages a second that are read until the ends are known; none: as fast as they come.
+    rate: Option<f64>,
     request_timeout: Duration,
     delivery_timeout: Duration,
     /// By partition.
@@ -96,6 +99,7 @@ impl Consumer {
             topic: topic.clone(),
             run: Arc::clone(run),
             ends: Arc::clone(ends),
+            rate: None,
             request_timeout: options.request_timeout,
             delivery_timeout: options.delivery_timeout,
             positions,
@@ -107,11 +111,19 @@ impl Consumer {
                 fetch: Latency::new(),
                 fetches: 0,
                 retries: 0,
+                meanwhile: Meanwhile::default(),
                 usage: Usage::default(),
             },
         };
         consumer.route()?;
         Ok(consumer)
+    }
+
+    /// Reads no more than so many messages a second, on average, until the ends are known.
+    #[must_use]
+    pub fn at_rate(mut self, rate: Option<f64>) -> Self {
+        self.rate = rate;
+        self
     }
 
     /// Reads until the ends.
@@ -147,14 +159,34 @@ impl Consumer {
         if self.ends.get().is_some() && self.progressed.elapsed() > self.delivery_timeout {
             return Err(self.gave_up(None));
         }
+        let pause = self.pause();
         for lane in &mut self.lanes {
-            lane.fetch(&self.topic.name, &self.positions)?;
+            lane.connection.flush()?;
+            if pause.is_zero() {
+                lane.fetch(&self.topic.name, &self.positions)?;
+            }
         }
-        wait(self.lanes.iter().map(|lane| &lane.connection), TICK);
+        let timeout = if pause.is_zero() {
+            TICK
+        } else {
+            pause.min(TICK)
+        };
+        wait(self.lanes.iter().map(|lane| &lane.connection), timeout);
         for index in 0..self.lanes.len() {
             self.receive(index)?;
         }
         Ok(())
+    }
+
+    /// How long no fetch may be sent, as what was read is ahead of its rate.
+    fn pause(&self) -> Duration {
+        match self.rate {
+            Some(rate) if self.ends.get().is_none() => {
+                let due_ns = self.figures.tally.messages as f64 / rate * SECOND_NS as f64;
+                Duration::from_nanos((due_ns as u64).saturating_sub(self.run.now_ns()))
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// An error: if it may pass, all connections are given up, as it is not known which one it is
@@ -191,7 +223,7 @@ impl Consumer {
         self.figures.fetch.record(asked.elapsed().as_nanos() as u64);
         let mut reads = Vec::new();
         let mut result = self.advance(response, &mut reads);
-        if result.is_ok() {
+        if result.is_ok() && self.rate.is_none() {
             result = self.lanes[index].fetch(&self.topic.name, &self.positions);
         }
         if result.is_ok() {
@@ -200,9 +232,15 @@ impl Consumer {
         if !reads.is_empty() {
             self.progressed = Instant::now();
         }
+        let before = (self.figures.tally.messages, self.figures.tally.bytes);
         // Whatever went wrong, these will not be fetched again.
         for read in &reads {
             self.look_at(read, now_ns)?;
+        }
+        if self.ends.get().is_none() {
+            let meanwhile = &mut self.figures.meanwhile;
+            meanwhile.messages += self.figures.tally.messages - before.0;
+            meanwhile.bytes += self.figures.tally.bytes - before.1;
         }
         result
     }
@@ -293,7 +331,6 @@ impl Consumer {
 impl Lane {
     /// Asks for what follows in all partitions that this broker leads, if no fetch is on its way.
     fn fetch(&mut self, topic: &StrBytes, positions: &[Position]) -> Result<(), Error> {
-        self.connection.flush()?;
         if self.in_flight.is_some() {
             return Ok(());
         }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use tidegate::record::{Batch, RecordError, records};
+use tidegate::record::{Batch, Record, RecordError, records};
 
 use crate::latency::Latency;
 use crate::payload::Head;
+use crate::payload::keys::{KEY_LEN, partition_of};
+use crate::payload::sizes::Sizes;
 use crate::sequence::{Faults, Stream};
 use crate::window::Window;
 
@@ -18,10 +20,41 @@ const MAX_STREAMS: usize = 1 << 20;
 /// Whose messages are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// This run's, which has to be there from its first message on, each of this size.
-    Run { id: u64, size: usize },
+    /// This run's, which has to be there from its first message on, each as it was sent.
+    Run(Expected),
     /// Those of all runs, as far as they are there.
     All,
+}
+
+/// How a run's messages were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub run: u64,
+    pub sizes: Sizes,
+    /// With keys, which lead to one of so many partitions.
+    pub keyed: bool,
+    pub partitions: usize,
+}
+
+impl Expected {
+    /// What this message is not, in words.
+    #[inline]
+    fn fault(&self, partition: i32, head: &Head, record: &Record) -> Option<&'static str> {
+        let size = record.value.as_ref().map_or(0, Bytes::len);
+        let right_key = match (&record.key, self.keyed) {
+            (None, keyed) => !keyed,
+            (Some(key), true) => {
+                key.len() == KEY_LEN
+                    && partition_of(key, self.partitions) == partition.max(0) as usize
+            }
+            (Some(_), false) => false,
+        };
+        match size == self.sizes.of(head.stream, head.number) {
+            false => Some("has another size"),
+            true if !right_key => Some("has another key"),
+            true => None,
+        }
+    }
 }
 
 /// A stream as it was read.
@@ -46,6 +79,8 @@ pub struct Tally {
     pub last_ns: u64,
     /// From the time a message was to be sent until it was here.
     pub latency: Latency,
+    /// Bytes of the values of messages that are measured.
+    pub measured_bytes: u64,
     /// From when the first measured message was to be sent until the last one was here.
     pub window: Window,
     reads: Vec<Read>,
@@ -72,6 +107,7 @@ impl Tally {
             others: 0,
             last_ns: 0,
             latency: Latency::new(),
+            measured_bytes: 0,
             window: Window::default(),
             reads: Vec::new(),
             index: HashMap::new(),
@@ -100,15 +136,15 @@ impl Tally {
             let record = record?;
             // A batch is sent whole, even when its middle was asked for.
             if record.offset >= from_offset {
-                let value = record.value.unwrap_or_default();
-                of_interest += u64::from(self.message(partition, &value, now_ns));
+                of_interest += u64::from(self.message(partition, &record, now_ns));
             }
         }
         Ok(of_interest)
     }
 
     /// Whether it was of interest.
-    fn message(&mut self, partition: i32, value: &Bytes, now_ns: u64) -> bool {
+    fn message(&mut self, partition: i32, record: &Record, now_ns: u64) -> bool {
+        let value = record.value.as_deref().unwrap_or_default();
         self.messages += 1;
         self.bytes += value.len() as u64;
         let Some(head) = Head::get(value) else {
@@ -116,26 +152,26 @@ impl Tally {
             return false;
         };
         match self.interest {
-            Interest::Run { id, size } if head.run == id => {
-                self.check(partition, &head, value.len() == size);
+            Interest::Run(expected) if head.run == expected.run => {
+                self.check(partition, &head, expected.fault(partition, &head, record));
                 if head.measured {
-                    self.measure(&head, now_ns);
+                    self.measure(&head, value.len(), now_ns);
                 }
                 true
             }
-            Interest::Run { .. } => {
+            Interest::Run(_) => {
                 self.others += 1;
                 false
             }
             Interest::All => {
-                self.check(partition, &head, true);
+                self.check(partition, &head, None);
                 true
             }
         }
     }
 
     #[inline]
-    fn check(&mut self, partition: i32, head: &Head, right_size: bool) {
+    fn check(&mut self, partition: i32, head: &Head, fault: Option<&'static str>) {
         let same = self.reads.get(self.last);
         if !same.is_some_and(|read| read.run == head.run && read.id == head.stream) {
             self.last = self.index_of(partition, head);
@@ -143,9 +179,9 @@ impl Tally {
         let Some(read) = self.reads.get_mut(self.last) else {
             return;
         };
-        if !right_size {
+        if let Some(fault) = fault {
             read.stream
-                .corrupt(format!("message {} has another size", head.number));
+                .corrupt(format!("message {} {fault}", head.number));
         }
         if read.partition == partition {
             read.stream.read(head.number);
@@ -169,7 +205,7 @@ impl Tally {
                 id: head.stream,
                 partition,
                 stream: match self.interest {
-                    Interest::Run { .. } => Stream::new(),
+                    Interest::Run(_) => Stream::new(),
                     Interest::All => Stream::starting_at(head.number),
                 },
             });
@@ -178,7 +214,8 @@ impl Tally {
     }
 
     #[inline]
-    fn measure(&mut self, head: &Head, now_ns: u64) {
+    fn measure(&mut self, head: &Head, size: usize, now_ns: u64) {
+        self.measured_bytes += size as u64;
         self.latency.record(now_ns.saturating_sub(head.time_ns));
         self.window.include(head.time_ns, now_ns);
     }
@@ -221,12 +258,19 @@ mod tests {
     use super::*;
     use crate::payload::HEAD_LEN;
 
-    const RUN: Interest = Interest::Run {
-        id: 7,
-        size: HEAD_LEN,
+    const EXPECTED: Expected = Expected {
+        run: 7,
+        sizes: Sizes::Fixed(HEAD_LEN),
+        keyed: false,
+        partitions: 2,
     };
+    const RUN: Interest = Interest::Run(EXPECTED);
 
     fn batch(run: u64, stream: u32, numbers: &[u64]) -> Batch {
+        batch_with(None, run, stream, numbers)
+    }
+
+    fn batch_with(key: Option<&[u8]>, run: u64, stream: u32, numbers: &[u64]) -> Batch {
         let mut builder = Builder::new().base_offset(100);
         for number in numbers {
             let mut value = [0; HEAD_LEN];
@@ -238,7 +282,7 @@ mod tests {
                 measured: true,
             };
             head.put(&mut value);
-            builder.append(0, None, Some(&value), &[]);
+            builder.append(0, key, Some(&value), &[]);
         }
         Batch::parse(&builder.build()).unwrap()
     }
@@ -280,6 +324,38 @@ mod tests {
         let mut second = Tally::new(RUN);
         second.read(1, &batch(7, 0, &[0]), 100, 0).unwrap();
         assert_eq!(judge(vec![first, second], &[(0, 2)]).faults.corrupt, 1);
+    }
+
+    #[test]
+    fn a_message_of_another_size_or_with_another_key_is_a_fault() {
+        let key = crate::payload::keys::text(5);
+        let home = partition_of(&key, 2) as i32;
+        let corrupt = |expected, partition, batch: Batch| {
+            let mut tally = Tally::new(Interest::Run(expected));
+            tally.read(partition, &batch, 100, 0).unwrap();
+            judge(vec![tally], &[(0, 1)]).faults.corrupt
+        };
+        let keyed = Expected {
+            keyed: true,
+            ..EXPECTED
+        };
+        let larger = Expected {
+            sizes: Sizes::Fixed(50),
+            ..EXPECTED
+        };
+        assert_eq!(corrupt(EXPECTED, 0, batch(7, 0, &[0])), 0);
+        assert_eq!(corrupt(larger, 0, batch(7, 0, &[0])), 1);
+        assert_eq!(corrupt(keyed, home, batch_with(Some(&key), 7, 0, &[0])), 0);
+        assert_eq!(
+            corrupt(keyed, 1 - home, batch_with(Some(&key), 7, 0, &[0])),
+            1
+        );
+        assert_eq!(corrupt(keyed, home, batch(7, 0, &[0])), 1, "none");
+        assert_eq!(
+            corrupt(EXPECTED, home, batch_with(Some(&key), 7, 0, &[0])),
+            1,
+            "one too many"
+        );
     }
 
     #[test]

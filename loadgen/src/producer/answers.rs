@@ -43,7 +43,7 @@ impl Producer {
                     let what = "an answer on other partitions".to_owned();
                     return Err(lane.connection.unexpected(what));
                 };
-                self.answered(index, first, answer, now_ns)?;
+                self.answered(index, first, answer, request.sent_ns, now_ns)?;
             }
         }
         Ok(())
@@ -54,12 +54,15 @@ impl Producer {
         index: usize,
         first: u64,
         answer: &produce::PartitionProduceResponse,
+        sent_ns: u64,
         now_ns: u64,
     ) -> Result<(), Error> {
         let code = answer.error_code;
         // The broker has it already: this was a retry.
         if code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
-            self.acked(index, first, now_ns);
+            let measured = self.acked(index, first, now_ns);
+            let service_ns = now_ns.saturating_sub(sent_ns);
+            self.figures.service.record_many(service_ns, measured);
             return Ok(());
         }
         let stream = &mut self.streams[index];
@@ -84,39 +87,36 @@ impl Producer {
         Ok(())
     }
 
-    fn acked(&mut self, index: usize, first: u64, now_ns: u64) {
-        let stream = &mut self.streams[index];
-        let Some(batch) = stream.take(first) else {
-            return;
+    /// Its messages that are measured.
+    fn acked(&mut self, index: usize, first: u64, now_ns: u64) -> u64 {
+        let Some(batch) = self.streams[index].take(first) else {
+            return 0;
         };
         self.run
             .acked
             .fetch_add(batch.count as u64, Ordering::Relaxed);
-        self.measure(index, &batch, now_ns);
+        self.measure(&batch, now_ns);
         self.forge.reclaim(batch.forged);
+        batch.measured
     }
 
-    fn measure(&mut self, index: usize, batch: &Pending, now_ns: u64) {
-        let stream = &self.streams[index];
-        let mut times = stream.measured_times(batch);
-        let Some(first_ns) = times.next() else {
+    fn measure(&mut self, batch: &Pending, now_ns: u64) {
+        if batch.measured == 0 {
             return;
-        };
-        let figures = &mut self.figures;
-        let mut measured = 1;
-        if stream.has_schedule() {
-            figures.ack.record(now_ns.saturating_sub(first_ns));
-            for time_ns in times {
-                figures.ack.record(now_ns.saturating_sub(time_ns));
-                measured += 1;
-            }
-        } else {
-            measured += times.count() as u64;
-            figures
-                .ack
-                .record_many(now_ns.saturating_sub(first_ns), measured);
         }
-        figures.measured += measured;
-        figures.window.include(first_ns, now_ns);
+        let figures = &mut self.figures;
+        for time_ns in &batch.times {
+            figures.ack.record(now_ns.saturating_sub(*time_ns));
+        }
+        if batch.times.is_empty() {
+            let since_ns = now_ns.saturating_sub(batch.made_ns);
+            figures.ack.record_many(since_ns, batch.measured);
+        }
+        figures.measured += batch.measured;
+        figures.measured_bytes += batch.measured_bytes;
+        let first_ns = batch.times.first().copied();
+        figures
+            .window
+            .include(first_ns.unwrap_or(batch.made_ns), now_ns);
     }
 }

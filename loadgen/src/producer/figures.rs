@@ -9,10 +9,13 @@ use crate::window::Window;
 pub struct Figures {
     /// From the time a message was to be sent until its acknowledgement.
     pub ack: Latency,
+    /// From when a message's request was sent until its acknowledgement: the broker's part of it.
+    pub service: Latency,
     /// From the time a batch was to be sent, and could be, until it was: the client's own delay.
     pub lag: Latency,
-    /// Messages that were measured and acknowledged.
+    /// Messages that were measured and acknowledged, and the bytes of their values.
     pub measured: u64,
+    pub measured_bytes: u64,
     /// From when the first of them was to be sent until the last of them was acknowledged.
     pub window: Window,
     pub requests: u64,
@@ -30,8 +33,10 @@ impl Figures {
         let mut merged = Self::default();
         for figures in all {
             merged.ack.merge(&figures.ack);
+            merged.service.merge(&figures.service);
             merged.lag.merge(&figures.lag);
             merged.measured += figures.measured;
+            merged.measured_bytes += figures.measured_bytes;
             merged.window.merge(figures.window);
             merged.requests += figures.requests;
             merged.batches += figures.batches;

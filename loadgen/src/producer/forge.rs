@@ -1,168 +1,178 @@
-//! Makes batches cheaply: one is built with all records it can have, and then patched. Its front is a
-//! batch of fewer records, as the records' positions and deltas do not depend on how many follow.
+//! Makes batches cheaply: in memory that is used again, in front of it a header that is patched.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use tidegate::record::batch::{LOG_OVERHEAD, position};
 use tidegate::record::compress::compress;
 use tidegate::record::{Attributes, Builder, Compression};
 
-use crate::payload::{Filler, Head};
+use super::stream::Message;
+use crate::options::Options;
+use crate::payload::keys::{KEY_LEN, text};
+use crate::payload::{Filler, HEAD_LEN, Head};
 
-/// Batches that are kept to be patched again.
+/// Batches whose memory is kept.
 const MAX_SPARE: usize = 64;
 
-/// What messages a batch is to have.
+/// What a batch is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
     pub stream: u32,
-    /// Number of the first message, and how many there are.
+    /// Number of the first message.
     pub first: u64,
-    pub count: usize,
-    /// Messages from this number on are measured.
-    pub measured_from: u64,
+    /// When messages without a time of their own were handed over.
+    pub now_ns: u64,
     /// The batch's timestamp.
     pub timestamp_ms: i64,
     /// What an idempotent producer numbers the first record with.
     pub sequence: i32,
 }
 
-/// A batch as it is sent, and the memory that it is the front of.
+/// A batch as it is sent.
 #[derive(Debug)]
-pub struct Forged {
-    bytes: Bytes,
-    whole: Option<Bytes>,
-}
+pub struct Forged(Bytes);
 
 impl Forged {
     /// The batch.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0
     }
+}
+
+/// What all producers of a run have behind their messages' fields: enough for a batch, so that none
+/// repeats itself.
+pub fn filler(options: &Options) -> Arc<[u8]> {
+    let len = options.batch_bytes.max(options.size.most());
+    Filler::new(options.entropy).take(len).into()
 }
 
 /// Makes the batches of one producer.
 #[derive(Debug)]
 pub struct Forge {
     run: u64,
-    size: usize,
     compression: Compression,
-    template: Bytes,
-    /// Where each record ends, and where its value starts.
-    ends: Vec<usize>,
-    values: Vec<usize>,
+    level: Option<i32>,
+    filler: Arc<[u8]>,
+    header: Bytes,
     spare: Vec<BytesMut>,
 }
 
 impl Forge {
-    /// `producer`: id and epoch, for an idempotent one. A batch has at least one record, even when
-    /// that is larger than `batch_bytes`.
+    /// `producer`: id and epoch, for an idempotent one.
     pub fn new(
         run: u64,
-        size: usize,
-        batch_bytes: usize,
-        compression: Compression,
+        options: &Options,
+        filler: &Arc<[u8]>,
         producer: Option<(i64, i16)>,
     ) -> Self {
         let mut builder = Builder::new();
         if let Some((id, epoch)) = producer {
             builder = builder.producer(id, epoch, 0);
         }
-        let mut filler = Filler::new();
-        let (mut ends, mut values) = (Vec::new(), Vec::new());
-        // A record is as long as the one before, or a byte longer where its delta is.
-        let next_end = |ends: &[usize]| match ends {
-            [] => 0,
-            [end] => 2 * end - position::RECORDS + 1,
-            [.., before, end] => 2 * end - before + 1,
-        };
-        while next_end(&ends) <= batch_bytes {
-            builder.append(0, None, Some(&filler.message(size)), &[]);
-            let end = position::RECORDS + builder.records_len();
-            ends.push(end);
-            // Behind the value there is only the count of headers, which is 0.
-            values.push(end - 1 - size);
-        }
         Self {
             run,
-            size,
-            compression,
-            template: builder.build(),
-            ends,
-            values,
+            compression: options.compression,
+            level: options.compression_level,
+            filler: Arc::clone(filler),
+            header: builder.build(),
             spare: Vec::new(),
         }
     }
 
-    /// Messages of a full batch.
-    pub fn capacity(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Makes a batch. `time_ns` says when a message was to be sent.
-    ///
-    /// # Panics
-    /// If it is to have no message, or more than fit.
-    pub fn forge(&mut self, order: &Order, time_ns: impl Fn(u64) -> u64) -> Forged {
-        let spare = self.spare.pop();
-        let mut batch = spare.unwrap_or_else(|| BytesMut::from(&self.template[..]));
-        for (number, value) in (order.first..).zip(&self.values[..order.count]) {
+    /// Makes a batch of messages that follow each other.
+    pub fn forge(&mut self, order: &Order, messages: impl Iterator<Item = Message>) -> Forged {
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.clear();
+        batch.extend_from_slice(&self.header);
+        let (mut count, mut filled) = (0, 0);
+        for message in messages {
+            let size = message.size as usize;
+            let filler = &self.filler[filled..filled + size - HEAD_LEN];
             let head = Head {
                 run: self.run,
                 stream: order.stream,
-                number,
-                time_ns: time_ns(number),
-                measured: number >= order.measured_from,
+                number: order.first + count as u64,
+                time_ns: message.time_ns.unwrap_or(order.now_ns),
+                measured: message.measured,
             };
-            head.put(&mut batch[*value..*value + self.size]);
+            put_record(&mut batch, count, message.key, &head, filler);
+            filled += filler.len();
+            count += 1;
         }
-        let end = self.ends[order.count - 1];
-        if self.compression == Compression::None {
-            finish(&mut batch[..end], order);
-            let whole = batch.freeze();
-            return Forged {
-                bytes: whole.slice(..end),
-                whole: Some(whole),
-            };
+        if self.compression != Compression::None {
+            let records = compress(self.compression, self.level, &batch[position::RECORDS..]);
+            batch.truncate(position::RECORDS);
+            batch.extend_from_slice(&records);
         }
-        let records = compress(self.compression, None, &batch[position::RECORDS..end]);
-        let mut compressed = BytesMut::with_capacity(position::RECORDS + records.len());
-        compressed.extend_from_slice(&batch[..position::RECORDS]);
-        compressed.extend_from_slice(&records);
-        put(
-            &mut compressed,
-            position::ATTRIBUTES,
-            Attributes::default()
-                .with_compression(self.compression)
-                .0
-                .to_be_bytes(),
-        );
-        finish(&mut compressed, order);
-        self.keep(batch);
-        Forged {
-            bytes: compressed.freeze(),
-            whole: None,
-        }
+        let attributes = Attributes::default().with_compression(self.compression);
+        put(&mut batch, position::ATTRIBUTES, attributes.0.to_be_bytes());
+        finish(&mut batch, order, count);
+        Forged(batch.freeze())
     }
 
     /// Takes back a batch that is not needed any more.
     pub fn reclaim(&mut self, forged: Forged) {
-        drop(forged.bytes);
         // Something may still hold it, such as a connection that is behind.
-        if let Some(Ok(batch)) = forged.whole.map(Bytes::try_into_mut) {
-            self.keep(batch);
-        }
-    }
-
-    fn keep(&mut self, batch: BytesMut) {
-        if self.spare.len() < MAX_SPARE && batch.len() == self.template.len() {
+        if self.spare.len() < MAX_SPARE
+            && let Ok(batch) = forged.0.try_into_mut()
+        {
             self.spare.push(batch);
         }
     }
 }
 
+/// Bytes of a record with this place in its batch.
+pub fn record_len(place: usize, message: &Message) -> usize {
+    let body = body_len(place, message.key, message.size as usize);
+    varint_len(body) + body
+}
+
+/// Without its length: attributes, timestamp delta, offset delta, key, value, count of headers.
+fn body_len(place: usize, key: Option<u64>, size: usize) -> usize {
+    let key_len = if key.is_some() { KEY_LEN } else { 0 };
+    2 + varint_len(place) + 1 + key_len + varint_len(size) + size + 1
+}
+
+fn put_record(out: &mut BytesMut, place: usize, key: Option<u64>, head: &Head, filler: &[u8]) {
+    let size = HEAD_LEN + filler.len();
+    put_varint(out, body_len(place, key, size));
+    out.put_bytes(0, 2);
+    put_varint(out, place);
+    match key {
+        Some(key) => {
+            put_varint(out, KEY_LEN);
+            out.put_slice(&text(key));
+        }
+        // The zigzag of -1: there is no key.
+        None => out.put_u8(1),
+    }
+    put_varint(out, size);
+    let mut fields = [0; HEAD_LEN];
+    head.put(&mut fields);
+    out.put_slice(&fields);
+    out.put_slice(filler);
+    out.put_u8(0);
+}
+
+/// A number that is not negative, as the record format has it: zigzag, seven bits a byte.
+fn put_varint(out: &mut BytesMut, number: usize) {
+    let mut rest = number << 1;
+    while rest >= 0x80 {
+        out.put_u8(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+fn varint_len(number: usize) -> usize {
+    let bits = usize::BITS - (number << 1 | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
 /// Sets the header's fields that differ from batch to batch, and the checksum at last.
-fn finish(batch: &mut [u8], order: &Order) {
-    let count = order.count as i32;
+fn finish(batch: &mut [u8], order: &Order, count: usize) {
+    let count = count as i32;
     let length = (batch.len() - LOG_OVERHEAD) as i32;
     put(batch, position::BATCH_LENGTH, length.to_be_bytes());
     put(
@@ -192,98 +202,131 @@ fn put<const N: usize>(into: &mut [u8], at: usize, field: [u8; N]) {
 
 #[cfg(test)]
 mod tests {
-    use tidegate::record::{Batch, Rules, Scratch, records, validate};
+    use tidegate::record::{Batch, Record, Rules, Scratch, records, validate};
 
     use super::*;
-    use crate::payload::HEAD_LEN;
+    use crate::payload::sizes::Sizes;
 
-    const SIZE: usize = 100;
     const NOW: i64 = 1_700_000_000_000;
 
-    fn order(first: u64, count: usize) -> Order {
+    fn forge(compression: Compression, level: Option<i32>) -> Forge {
+        let options = Options {
+            batch_bytes: 1 << 20,
+            compression,
+            compression_level: level,
+            ..Options::default()
+        };
+        Forge::new(9, &options, &filler(&options), Some((5, 1)))
+    }
+
+    fn order(first: u64) -> Order {
         Order {
             stream: 3,
             first,
-            count,
-            measured_from: 11,
+            now_ns: 77,
             timestamp_ms: NOW,
             sequence: first as i32,
         }
     }
 
-    fn heads(forged: &Forged) -> Vec<Head> {
-        let batch = Batch::parse(forged.bytes()).unwrap();
-        assert!(batch.crc_ok());
-        let values = records(&batch, 1 << 20).unwrap().map(|record| {
-            let record = record.unwrap();
-            assert_eq!(record.timestamp, NOW);
-            record.value.unwrap()
-        });
-        values
-            .map(|value| {
-                assert_eq!(value.len(), SIZE);
-                assert!(value[HEAD_LEN..].iter().all(u8::is_ascii_uppercase));
-                Head::get(&value).unwrap()
-            })
-            .collect()
+    fn message(number: u64, size: usize, key: Option<u64>) -> Message {
+        Message {
+            time_ns: (number != 12).then_some(10 * number),
+            size: size as u32,
+            key,
+            measured: number >= 11,
+        }
     }
 
-    fn expected(order: &Order) -> Vec<Head> {
-        (order.first..)
-            .take(order.count)
-            .map(|number| Head {
-                run: 9,
-                stream: 3,
-                number,
-                time_ns: 10 * number,
-                measured: number >= 11,
-            })
-            .collect()
+    fn read(forged: &Forged) -> Vec<Record> {
+        let batch = Batch::parse(forged.bytes()).unwrap();
+        assert!(batch.crc_ok());
+        validate(&batch, &Rules::default(), NOW, &mut Scratch::default()).unwrap();
+        let records = records(&batch, 1 << 24).unwrap();
+        records.map(Result::unwrap).collect()
     }
 
     #[test]
-    fn batches_of_any_number_of_messages_are_what_a_broker_takes() {
-        for codec in Compression::ALL {
-            let mut forge = Forge::new(9, SIZE, 1_000, codec, Some((5, 1)));
-            assert_eq!(forge.capacity(), 8, "61 of the header, and 107 for each");
-            for (first, count) in [(0, 8), (8, 1), (9, 5), (14, 8)] {
-                let order = order(first, count);
-                let forged = forge.forge(&order, |number| 10 * number);
-                assert_eq!(heads(&forged), expected(&order), "{codec:?}");
+    fn batches_of_any_messages_are_what_a_broker_takes() {
+        let sizes = |number| Sizes::Mix.of(3, number);
+        let key = |number| (number % 3 > 0).then_some(number + 1_000);
+        for (codec, level) in Compression::ALL
+            .map(|codec| (codec, None))
+            .into_iter()
+            .chain([(Compression::Zstd, Some(1)), (Compression::Gzip, Some(9))])
+        {
+            let mut forge = forge(codec, level);
+            for (first, count) in [(0, 8), (8, 1), (9, 5), (14, 200)] {
+                let order = order(first);
+                let numbers = first..first + count;
+                let messages = numbers.clone().map(|n| message(n, sizes(n), key(n)));
+                let forged = forge.forge(&order, messages);
                 let batch = Batch::parse(forged.bytes()).unwrap();
                 assert_eq!((batch.producer_id(), batch.producer_epoch()), (5, 1));
                 assert_eq!(batch.base_sequence(), order.sequence);
-                validate(&batch, &Rules::default(), NOW, &mut Scratch::default()).unwrap();
+                let records = read(&forged);
+                assert_eq!(records.len() as u64, count, "{codec:?}");
+                for (number, record) in numbers.zip(records) {
+                    let value = record.value.unwrap();
+                    assert_eq!(value.len(), sizes(number));
+                    assert!(value[HEAD_LEN..].iter().all(u8::is_ascii_uppercase));
+                    assert_eq!(
+                        record.key.as_deref(),
+                        key(number).map(text).as_ref().map(|k| &k[..])
+                    );
+                    assert_eq!(record.timestamp, NOW);
+                    let head = Head {
+                        run: 9,
+                        stream: 3,
+                        number,
+                        time_ns: if number == 12 { 77 } else { 10 * number },
+                        measured: number >= 11,
+                    };
+                    assert_eq!(Head::get(&value), Some(head));
+                }
                 forge.reclaim(forged);
             }
         }
     }
 
     #[test]
+    fn a_record_is_as_long_as_it_was_said_to_be() {
+        let mut forge = forge(Compression::None, None);
+        for key in [None, Some(5)] {
+            for count in [1, 64, 65, 130] {
+                let messages: Vec<Message> = (0..count)
+                    .map(|number| message(number, 32 + 70 * number as usize, key))
+                    .collect();
+                let records = messages.iter().enumerate();
+                let said: usize = records
+                    .map(|(place, message)| record_len(place, message))
+                    .sum();
+                let forged = forge.forge(&order(0), messages.into_iter());
+                assert_eq!(forged.bytes().len(), position::RECORDS + said);
+            }
+        }
+    }
+
+    #[test]
     fn memory_is_used_again() {
-        let mut forge = Forge::new(9, SIZE, 1_000, Compression::None, None);
-        let first = forge.forge(&order(0, 3), |_| 0);
+        let mut forge = forge(Compression::None, None);
+        let eight = || (3..11).map(|number| message(number, 100, None));
+        let first = forge.forge(&order(0), eight());
         let memory = first.bytes().as_ptr();
         forge.reclaim(first);
-        let second = forge.forge(&order(3, 8), |number| 10 * number);
+        let second = forge.forge(&order(3), eight());
         assert_eq!(second.bytes().as_ptr(), memory);
-        assert_eq!(heads(&second), expected(&order(3, 8)));
+        assert_eq!(read(&second).len(), 8);
     }
 
     #[test]
     fn what_is_still_held_is_not_written_over() {
-        let mut forge = Forge::new(9, SIZE, 1_000, Compression::None, None);
-        let first = forge.forge(&order(0, 3), |number| 10 * number);
+        let mut forge = forge(Compression::None, None);
+        let first = forge.forge(&order(0), [message(0, 100, None)].into_iter());
         let held = first.bytes().clone();
         let copy = held.to_vec();
         forge.reclaim(first);
-        let _second = forge.forge(&order(3, 8), |_| 7);
+        let _second = forge.forge(&order(3), [message(3, 100, Some(1))].into_iter());
         assert_eq!(held, copy);
-    }
-
-    #[test]
-    fn a_message_larger_than_a_batch_is_a_batch() {
-        let forge = Forge::new(9, SIZE, 1, Compression::None, None);
-        assert_eq!(forge.capacity(), 1);
     }
 }

@@ -2,22 +2,20 @@
 //!
 //! It batches as Kafka's producer does: a broker gets a request as soon as a batch for it is full or
 //! has lingered, and one more may be in flight; the request then takes what there is for the broker's
-//! other partitions along. What a message costs here is its place in a batch that is patched
-//! ([`forge`]).
+//! other partitions along. Messages come from the [`source`], wait in their [`stream`] until there is
+//! a batch of them, and are made there ([`forge`]).
 
 mod answers;
 mod figures;
 pub mod forge;
 mod lane;
+pub mod source;
 pub mod stream;
 mod trouble;
 
 use std::mem;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustix::thread::set_current_timer_slack;
 
 use crate::client::{Cluster, Error, Topic, wait};
 use crate::options::Options;
@@ -25,6 +23,7 @@ use crate::run::Run;
 use crate::usage::Meter;
 use forge::Forge;
 use lane::{InFlight, Lane, Terms};
+use source::Source;
 use stream::Stream;
 use trouble::Trouble;
 
@@ -32,11 +31,11 @@ pub use figures::Figures;
 
 /// A thread looks at least this often whether another one failed, and for requests without answer.
 const TICK_NS: u64 = 100_000_000;
-/// The kernel may delay a wait by this many nanoseconds, and not by the usual 50 us: that would be
-/// counted as the broker's.
-const PRECISE: Option<NonZeroU64> = NonZeroU64::new(1_000);
 /// Batches of one request, in bytes: Kafka's `max.request.size`.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// Messages that wait for their batch: some megabytes. Those behind them are not forgotten, as their
+/// times are fixed.
+const MAX_WAITING: u64 = 1 << 18;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +47,12 @@ pub struct Producer {
     request_timeout: Duration,
     delivery_timeout: Duration,
     forge: Forge,
+    source: Source,
+    linger_ns: u64,
+    /// Messages that were drawn and are in no batch yet.
+    waiting: u64,
+    /// Whether they are as many as may be.
+    held_back: bool,
     streams: Vec<Stream>,
     lanes: Vec<Lane>,
     trouble: Option<Trouble>,
@@ -65,6 +70,8 @@ impl Producer {
         cluster: &Cluster,
         topic: &Topic,
         run: &Arc<Run>,
+        filler: &Arc<[u8]>,
+        source: Source,
         streams: Vec<Stream>,
     ) -> Result<Self, Error> {
         let id = match options.idempotence {
@@ -86,13 +93,11 @@ impl Producer {
             },
             request_timeout: options.request_timeout,
             delivery_timeout: options.delivery_timeout,
-            forge: Forge::new(
-                run.id,
-                options.size,
-                options.batch_bytes,
-                options.compression,
-                id,
-            ),
+            forge: Forge::new(run.id, options, filler, id),
+            source,
+            linger_ns: options.linger.as_nanos() as u64,
+            waiting: 0,
+            held_back: false,
             streams,
             lanes: Vec::new(),
             trouble: None,
@@ -110,8 +115,6 @@ impl Producer {
     pub fn run(mut self) -> Result<Figures, Error> {
         self.run.wait_for_start();
         let meter = Meter::of_thread();
-        // Where the kernel does not allow it, the schedule lag shows it.
-        let _ = set_current_timer_slack(PRECISE);
         while !self.finished() && !self.run.stopped() {
             self.turn()?;
         }
@@ -136,7 +139,8 @@ impl Producer {
     }
 
     fn finished(&self) -> bool {
-        self.streams.iter().all(Stream::finished)
+        self.source.is_empty()
+            && self.streams.iter().all(Stream::finished)
             && !self.lanes.iter().any(|lane| lane.connection.has_unsent())
     }
 
@@ -145,6 +149,7 @@ impl Producer {
         if self.trouble.is_some() && self.lanes.iter().all(|lane| lane.in_flight.is_empty()) {
             return self.recover();
         }
+        self.draw_scheduled();
         self.each_lane(Self::send_due)?;
         let left_ns = self.next_event_ns().saturating_sub(self.run.now_ns());
         wait(
@@ -152,6 +157,55 @@ impl Producer {
             Duration::from_nanos(left_ns),
         );
         self.each_lane(Self::receive)
+    }
+
+    /// Takes the next message from the source. Its stream.
+    fn draw(&mut self, now_ns: u64) -> Option<usize> {
+        let drawn = self.source.draw(now_ns)?;
+        self.streams[drawn.stream].push(drawn.time_ns, drawn.key, drawn.measured);
+        self.waiting += 1;
+        Some(drawn.stream)
+    }
+
+    /// With a schedule: takes all messages that may be in a batch that is due by the next turn, before
+    /// their time comes.
+    fn draw_scheduled(&mut self) {
+        let now_ns = self.run.now_ns();
+        let until_ns = now_ns + self.linger_ns;
+        while self.waiting < MAX_WAITING
+            && self
+                .source
+                .next_ns()
+                .is_some_and(|next_ns| next_ns <= until_ns)
+        {
+            self.draw(now_ns);
+        }
+        // Those that were held back waited for the brokers: that is no delay of the client.
+        if mem::replace(&mut self.held_back, self.waiting >= MAX_WAITING) {
+            for lane in &mut self.lanes {
+                lane.room_since_ns = now_ns;
+            }
+        }
+    }
+
+    /// Without a schedule: takes messages until there is a full batch for this broker.
+    fn draw_free(&mut self, lane: &Lane, now_ns: u64) {
+        if self.source.has_schedule()
+            || lane
+                .streams
+                .iter()
+                .any(|index| self.streams[*index].has_full())
+        {
+            return;
+        }
+        while self.waiting < MAX_WAITING
+            && let Some(index) = self.draw(now_ns)
+        {
+            let stream = &self.streams[index];
+            if stream.has_full() && stream.leader == lane.broker {
+                return;
+            }
+        }
     }
 
     /// Runs `act` for each lane. One that fails is dropped, if that may pass.
@@ -189,6 +243,7 @@ impl Producer {
         }
         while self.trouble.is_none() && lane.has_room(&self.terms) {
             let now_ns = self.run.now_ns();
+            self.draw_free(lane, now_ns);
             let Some(due_ns) = self.due_ns(lane).filter(|due_ns| *due_ns <= now_ns) else {
                 break;
             };
@@ -199,10 +254,9 @@ impl Producer {
 
     /// When this lane's next request has to be sent.
     fn due_ns(&self, lane: &Lane) -> Option<u64> {
-        let capacity = self.forge.capacity();
         let streams = lane.streams.iter();
         streams
-            .filter_map(|index| self.streams[*index].due_ns(capacity))
+            .filter_map(|index| self.streams[*index].due_ns())
             .min()
     }
 
@@ -213,11 +267,15 @@ impl Producer {
             let index = lane.streams[(lane.turn + step) % lane.streams.len()];
             let stream = &mut self.streams[index];
             let partition = stream.partition;
+            let handed = stream.handed();
             let batch = match stream.has_retry() {
                 true => stream.retry(),
                 false => stream.next_batch(&mut self.forge, &self.run, now_ns),
             };
             let Some(batch) = batch else { continue };
+            if batch.first >= handed {
+                self.waiting -= batch.count as u64;
+            }
             batch.in_flight = true;
             measured += batch.measured;
             bytes += batch.forged.bytes().len();
@@ -259,6 +317,9 @@ impl Producer {
         for lane in self.lanes.iter().filter(|lane| lane.has_room(&self.terms)) {
             next_ns = next_ns.min(self.due_ns(lane).unwrap_or(u64::MAX));
         }
-        next_ns
+        match self.source.next_ns() {
+            Some(drawn_ns) if self.waiting < MAX_WAITING => next_ns.min(drawn_ns),
+            _ => next_ns,
+        }
     }
 }

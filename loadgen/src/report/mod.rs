@@ -10,6 +10,7 @@ use crate::consumer::Consumed;
 use crate::latency::{Latency, PERCENTILES};
 use crate::options::{Options, Scenario};
 use crate::producer;
+use crate::scenario::Findings;
 use crate::sequence::Faults;
 use crate::usage::Usage;
 use crate::window::Window;
@@ -35,6 +36,8 @@ pub struct Report {
     pub sending: Option<Sending>,
     pub reading: Option<Reading>,
     pub client: Client,
+    #[serde(flatten)]
+    pub findings: Option<Findings>,
     /// None: it was not asked for.
     pub checked: Option<Checked>,
     pub warnings: Vec<String>,
@@ -117,13 +120,8 @@ impl From<&Consumed> for Checked {
 }
 
 impl Load {
-    /// Messages of one size, in this time.
-    pub fn new(messages: u64, size: usize, window: Window) -> Self {
-        Self::of_bytes(messages, messages * size as u64, window)
-    }
-
-    /// As [`Load::new`], for messages of any sizes.
-    pub fn of_bytes(messages: u64, bytes: u64, window: Window) -> Self {
+    /// Messages whose values have so many bytes together, in this time.
+    pub fn new(messages: u64, bytes: u64, window: Window) -> Self {
         let seconds = window.seconds();
         let per_second = |amount: f64| match seconds > 0.0 {
             true => amount / seconds,
@@ -179,6 +177,11 @@ impl Times {
 }
 
 impl Report {
+    /// A report without figures, of a run that has no topic.
+    pub fn without_topic(options: &Options) -> Self {
+        Self::new(options, &Topic::default())
+    }
+
     /// A report without figures.
     pub fn new(options: &Options, topic: &Topic) -> Self {
         let mut brokers: Vec<i32> = topic.leaders.clone();
@@ -194,6 +197,7 @@ impl Report {
             sending: None,
             reading: None,
             client: Client::default(),
+            findings: None,
             checked: None,
             warnings: Vec::new(),
             lag_p99_ns: None,
@@ -221,6 +225,7 @@ impl Report {
             _ => "ack",
         };
         self.latency(acknowledged, &produced.ack);
+        self.latency("service", &produced.service);
         if options.rate.is_some() {
             self.lag_p99_ns = Some(produced.lag.percentile_ns(99.0));
             self.latency("schedule lag", &produced.lag);
@@ -263,11 +268,14 @@ impl Report {
         }
     }
 
-    /// What is wrong with what was read, if anything is.
+    /// What went wrong, or is wrong with what was read, if anything is.
     ///
     /// # Errors
-    /// The faults, as one line.
+    /// That, as one line.
     pub fn verdict(&self) -> Result<(), String> {
+        if let Some(findings) = &self.findings {
+            findings.verdict()?;
+        }
         match &self.checked {
             Some(checked) if !checked.faults.none() => Err(format!(
                 "what was read is not what was sent: {}; for example, {}",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Report;
 use crate::options::{Options, Scenario};
+use crate::payload::keys::Keys;
 
 /// What was asked for.
 pub(super) fn describe(options: &Options) -> String {
@@ -12,15 +13,23 @@ pub(super) fn describe(options: &Options) -> String {
         acks => acks.to_string(),
     };
     let rate = match (options.scenario, options.rate) {
-        (Scenario::Consume, _) => String::new(),
+        (Scenario::Consume | Scenario::Sweep, _) => String::new(),
         (_, Some(rate)) => format!(", {rate} messages/s (latency counts from the schedule)"),
         (_, None) => ", as fast as they are taken".to_owned(),
     };
-    if options.scenario == Scenario::Consume && options.topic.is_some() {
-        return "what is there".to_owned();
+    match options.scenario {
+        Scenario::Consume if options.topic.is_some() => return "what is there".to_owned(),
+        Scenario::Storm | Scenario::Idle => {
+            return format!("connections to {}", options.bootstrap.join(", "));
+        }
+        _ => {}
     }
+    let keys = match options.keys {
+        Keys::None => String::new(),
+        keys => format!(", keys {keys}"),
+    };
     format!(
-        "messages of {} bytes, acks={acks}, compression {}{rate}",
+        "messages of {}{keys}, acks={acks}, compression {}{rate}",
         options.size,
         options.compression.name()
     )
@@ -28,31 +37,21 @@ pub(super) fn describe(options: &Options) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.scenario {
-            Scenario::Produce => "produce",
-            Scenario::Consume => "consume",
-            Scenario::E2e => "e2e",
-        };
-        writeln!(f, "{name}: {}", self.description)?;
-        writeln!(
-            f,
-            "  topic        {}, {} partitions on {} broker{}",
-            self.topic,
-            self.partitions,
-            self.brokers,
-            if self.brokers == 1 { "" } else { "s" }
-        )?;
-        let load = &self.load;
-        writeln!(
-            f,
-            "  throughput   {:.0} messages/s, {:.2} MB/s: {} messages in {:.3} s",
-            load.messages_per_second, load.megabytes_per_second, load.messages, load.seconds
-        )?;
+        writeln!(f, "{}: {}", self.scenario, self.description)?;
+        if !self.topic.is_empty() {
+            self.write_topic(f)?;
+        }
         self.write_latencies(f)?;
         self.write_work(f)?;
+        if let Some(findings) = &self.findings {
+            write!(f, "{findings}")?;
+        }
         self.write_client(f)?;
         match &self.checked {
-            None => writeln!(f, "  checked      no (--no-verify)")?,
+            None if self.scenario == Scenario::Produce => {
+                writeln!(f, "  checked      no (--no-verify)")?;
+            }
+            None => {}
             Some(checked) => writeln!(
                 f,
                 "  checked      {} messages read: {}",
@@ -67,6 +66,23 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_topic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  topic        {}, {} partitions on {} broker{}",
+            self.topic,
+            self.partitions,
+            self.brokers,
+            if self.brokers == 1 { "" } else { "s" }
+        )?;
+        let load = &self.load;
+        writeln!(
+            f,
+            "  throughput   {:.0} messages/s, {:.2} MB/s: {} messages in {:.3} s",
+            load.messages_per_second, load.megabytes_per_second, load.messages, load.seconds
+        )
+    }
+
     fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.latencies.is_empty() {
             return Ok(());

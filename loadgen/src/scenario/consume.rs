@@ -10,7 +10,6 @@ use crate::consumer::Consumed;
 use crate::consumer::tally::Interest;
 use crate::progress::Progress;
 use crate::report::{Checked, Client, Load, Report};
-use crate::run::Run;
 use crate::usage::Meter;
 use crate::window::Window;
 
@@ -19,11 +18,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let starts = stage.cluster.earliest(&stage.topic)?;
     let (interest, sent) = match options.topic {
         Some(_) => (Interest::All, Vec::new()),
-        None => {
-            let id = stage.run.id;
-            let size = options.size;
-            (Interest::Run { id, size }, produce::fill(stage)?.0.sent)
-        }
+        None => (stage.interest(), produce::fill(stage)?.0.sent),
     };
     let total = sent.iter().map(|(_, messages)| messages).sum();
     let ends = stage.ends_after(&starts, total)?;
@@ -34,12 +29,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
         .sum();
 
     // A clock of its own: what was before does not count.
-    let stage = &Stage {
-        options,
-        cluster: stage.cluster.clone(),
-        topic: stage.topic.clone(),
-        run: Arc::new(Run::new(stage.run.id)),
-    };
+    let stage = &stage.again();
     let consumers = stage.consumers(&starts, interest, &Arc::new(OnceLock::from(ends)))?;
     let threads = consumers.len();
     stage.run.start();
@@ -52,7 +42,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let consumed = Consumed::new(figures, &sent);
 
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::of_bytes(
+    report.load = Load::new(
         consumed.messages,
         consumed.bytes,
         Window::new(0, consumed.last_ns),

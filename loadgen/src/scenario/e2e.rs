@@ -8,7 +8,6 @@ use super::threads::join;
 use crate::client::Error;
 use crate::consumer::Consumed;
 use crate::consumer::Ends;
-use crate::consumer::tally::Interest;
 use crate::producer;
 use crate::progress::Progress;
 use crate::report::{Checked, Client, Load, Report};
@@ -18,11 +17,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let options = stage.options;
     let starts = stage.cluster.latest(&stage.topic)?;
     let ends: Ends = Arc::new(OnceLock::new());
-    let interest = Interest::Run {
-        id: stage.run.id,
-        size: options.size,
-    };
-    let consumers = stage.consumers(&starts, interest, &ends)?;
+    let consumers = stage.consumers(&starts, stage.interest(), &ends)?;
     let producers = stage.producers()?;
     let threads = consumers.len() + producers.len();
 
@@ -42,7 +37,8 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let usage = produced.usage.most(consumed.usage);
 
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::new(consumed.latency.count(), options.size, consumed.window);
+    let messages = consumed.latency.count();
+    report.load = Load::new(messages, consumed.measured_bytes, consumed.window);
     report.latency("end to end", &consumed.latency);
     report.produced(&produced, options);
     report.consumed(&consumed);

@@ -3,12 +3,21 @@
 
 mod consume;
 mod e2e;
+mod failures;
+mod idle;
+mod mixed;
+mod process;
 mod produce;
+mod storm;
+mod sweep;
 mod threads;
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use crate::client::{Cluster, Error, RETRY_BACKOFF, Topic};
 use crate::options::{Options, Scenario};
@@ -27,6 +36,44 @@ struct Stage<'a> {
     cluster: Cluster,
     topic: Topic,
     run: Arc<Run>,
+    /// Number of the first stream that is sent here.
+    first_stream: u32,
+}
+
+/// What a scenario has to say that others do not.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Findings {
+    Mixed(mixed::Findings),
+    Sweep(sweep::Findings),
+    Storm(storm::Findings),
+    Idle(idle::Findings),
+}
+
+impl Findings {
+    /// What is wrong, if anything is.
+    ///
+    /// # Errors
+    /// That, as one line.
+    pub fn verdict(&self) -> Result<(), String> {
+        match self {
+            Self::Mixed(_) => Ok(()),
+            Self::Sweep(sweep) => sweep.verdict(),
+            Self::Storm(storm) => storm.verdict(),
+            Self::Idle(idle) => idle.verdict(),
+        }
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mixed(mixed) => mixed.fmt(f),
+            Self::Sweep(sweep) => sweep.fmt(f),
+            Self::Storm(storm) => storm.fmt(f),
+            Self::Idle(idle) => idle.fmt(f),
+        }
+    }
 }
 
 /// Runs what is asked for.
@@ -34,6 +81,14 @@ struct Stage<'a> {
 /// # Errors
 /// If it could not be run to its end.
 pub fn run(options: &Options) -> Result<Report, Error> {
+    match options.scenario {
+        Scenario::Storm => storm::run(options),
+        Scenario::Idle => idle::run(options),
+        _ => with_topic(options),
+    }
+}
+
+fn with_topic(options: &Options) -> Result<Report, Error> {
     let cluster = Cluster::new(options.bootstrap.clone(), options.request_timeout);
     // Random, without a source of randomness of its own.
     let id = RandomState::new().hash_one(std::process::id());
@@ -70,15 +125,29 @@ fn staged(options: &Options, cluster: &Cluster, name: &str, id: u64) -> Result<R
         cluster,
         topic,
         run: Arc::new(Run::new(id)),
+        first_stream: 0,
     };
     match options.scenario {
         Scenario::Produce => produce::run(&stage),
         Scenario::Consume => consume::run(&stage),
-        Scenario::E2e => e2e::run(&stage),
+        Scenario::Mixed => mixed::run(&stage),
+        Scenario::Sweep => sweep::run(&stage),
+        Scenario::E2e | Scenario::Storm | Scenario::Idle => e2e::run(&stage),
     }
 }
 
 impl Stage<'_> {
+    /// The same place, with a clock that has not started.
+    fn again(&self) -> Self {
+        Self {
+            options: self.options,
+            cluster: self.cluster.clone(),
+            topic: self.topic.clone(),
+            run: Arc::new(Run::new(self.run.id)),
+            first_stream: self.first_stream,
+        }
+    }
+
     /// The partitions' ends, once all that was sent lies before them: consumers see a message a bit
     /// after its producer knows that it is there. What is not there after some time is lost, which
     /// the reader will find.

@@ -7,7 +7,6 @@ use super::Stage;
 use super::threads::join;
 use crate::client::Error;
 use crate::consumer::Consumed;
-use crate::consumer::tally::Interest;
 use crate::options::Warmup;
 use crate::producer;
 use crate::progress::Progress;
@@ -23,7 +22,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
         false => None,
     };
     let mut report = Report::new(options, &stage.topic);
-    report.load = Load::new(produced.measured, options.size, produced.window);
+    report.load = Load::new(produced.measured, produced.measured_bytes, produced.window);
     report.produced(&produced, options);
     report.client = client;
     report.checked = checked;
@@ -49,11 +48,7 @@ pub fn fill(stage: &Stage) -> Result<(producer::Figures, Client), Error> {
 fn read_back(stage: &Stage, starts: &[i64], sent: &[(u32, u64)]) -> Result<Checked, Error> {
     let total = sent.iter().map(|(_, messages)| messages).sum();
     let ends = Arc::new(OnceLock::from(stage.ends_after(starts, total)?));
-    let interest = Interest::Run {
-        id: stage.run.id,
-        size: stage.options.size,
-    };
-    let consumers = stage.consumers(starts, interest, &ends)?;
+    let consumers = stage.consumers(starts, stage.interest(), &ends)?;
     let progress = Progress::show(&stage.run, "check", total, |run| &run.received);
     let figures = join(stage.start_consumers(consumers)?)?;
     drop(progress);

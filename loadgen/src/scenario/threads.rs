@@ -1,19 +1,28 @@
 //! The threads of a run: who serves which partitions, and what they measured together.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use rustix::thread::set_current_timer_slack;
+
 use super::Stage;
 use crate::client::Error;
-use crate::consumer::tally::Interest;
+use crate::consumer::tally::{Expected, Interest};
 use crate::consumer::{self, Consumer, Ends, Position};
 use crate::options::Warmup;
-use crate::producer::stream::{Stream, Task, WarmupShare};
-use crate::producer::{self, Producer};
+use crate::payload::keys::{Draw, Keys};
+use crate::producer::source::{self, Source};
+use crate::producer::stream::{Batching, Stream};
+use crate::producer::{self, Producer, forge};
 use crate::run::Run;
 use crate::schedule::Schedule;
+
+/// The kernel may delay a wait by this many nanoseconds, and not by the usual 50 us: that would be
+/// counted as the broker's.
+const PRECISE: Option<NonZeroU64> = NonZeroU64::new(1_000);
 
 /// Threads that will return a value each.
 pub type Threads<T> = Vec<JoinHandle<Result<T, Error>>>;
@@ -47,13 +56,15 @@ fn deal(leaders: &[i32], connections: usize, share: bool) -> Vec<Vec<i32>> {
 }
 
 /// Starts a thread that ends the run when it fails.
-fn spawn<T: Send + 'static>(
+pub fn spawn<T: Send + 'static>(
     run: &Arc<Run>,
     name: &str,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<JoinHandle<Result<T, Error>>, Error> {
     let shared = Arc::clone(run);
     let thread = Builder::new().name(name.to_owned()).spawn(move || {
+        // Where the kernel does not allow it, the schedule lag shows it.
+        let _ = set_current_timer_slack(PRECISE);
         let result = work();
         if result.is_err() {
             shared.stop();
@@ -77,56 +88,77 @@ pub fn join<T>(threads: Threads<T>) -> Result<Vec<T>, Error> {
 }
 
 impl Stage<'_> {
-    /// Producers, connected, for all that is to be sent.
+    /// Producers, connected, for all that is to be sent. Without keys, each sends to some partitions of
+    /// one broker, in turns; with keys, to all of them, as the keys lead.
     pub fn producers(&self) -> Result<Vec<Producer>, Error> {
         let options = self.options;
-        let dealt = deal(&self.topic.leaders, options.connections, true);
-        let schedule = Schedule::new(options.rate, dealt.iter().map(Vec::len).sum());
-        let mut id = 0;
-        let mut producers = Vec::new();
-        for partitions in dealt {
-            let streams = partitions.into_iter().map(|partition| {
-                let leader = self.topic.leaders[partition as usize];
-                let stream = Stream::new(id, partition, leader, self.task(schedule, id as usize));
+        let leaders = &self.topic.leaders;
+        let keyed = options.keys != Keys::None;
+        let dealt = match keyed {
+            false => deal(leaders, options.connections, true),
+            true => vec![(0..leaders.len() as i32).collect(); options.connections],
+        };
+        let producers = dealt.len();
+        let streams: usize = dealt.iter().map(Vec::len).sum();
+        let filler = forge::filler(options);
+        let mut id = self.first_stream;
+        let mut open = |(number, partitions): (usize, Vec<i32>)| {
+            let first = (id - self.first_stream) as usize;
+            let streams_of = partitions.into_iter().map(|partition| {
                 id += 1;
-                stream
+                let leader = leaders[partition as usize];
+                Stream::new(id - 1, partition, leader, Batching::new(options))
             });
-            let streams = streams.collect();
-            producers.push(Producer::open(
+            let streams_of: Vec<Stream> = streams_of.collect();
+            let schedule = match keyed {
+                true => Schedule::new(options.rate, number..number + 1, producers),
+                false => Schedule::new(options.rate, first..first + streams_of.len(), streams),
+            };
+            let keys = Draw::new(options.keys, number as u64).map(|draw| (draw, leaders.len()));
+            Producer::open(
                 options,
                 &self.cluster,
                 &self.topic,
                 &self.run,
-                streams,
-            )?);
-        }
-        Ok(producers)
+                &filler,
+                self.source(schedule, keys),
+                streams_of,
+            )
+        };
+        dealt.into_iter().enumerate().map(&mut open).collect()
     }
 
-    fn task(&self, schedule: Schedule, stream: usize) -> Task {
+    fn source(&self, schedule: Schedule, keys: Option<(Draw, usize)>) -> Source {
         let options = self.options;
-        let time_ns = |time: std::time::Duration| time.as_nanos() as u64;
         let by_count = |messages| {
-            let all = schedule.share(stream, messages + options.messages);
-            let warmup = schedule.share(stream, messages);
-            (WarmupShare::Messages(warmup), all - warmup)
+            let warmup = schedule.share(messages);
+            let measured = schedule.share(messages + options.messages) - warmup;
+            (source::Warmup::Messages(warmup), measured)
         };
         let (warmup, measured) = match options.warmup {
             Warmup::Messages(messages) => by_count(messages),
-            Warmup::Time(time) => match schedule.messages_in(time_ns(time)) {
-                Some(messages) => by_count(messages),
-                None => (
-                    WarmupShare::Until(time_ns(time)),
-                    schedule.share(stream, options.messages),
-                ),
-            },
+            Warmup::Time(time) => {
+                let end_ns = time.as_nanos() as u64;
+                match schedule.messages_in(end_ns) {
+                    Some(messages) => by_count(messages),
+                    None => (
+                        source::Warmup::Until(end_ns),
+                        schedule.share(options.messages),
+                    ),
+                }
+            }
         };
-        Task {
-            schedule,
-            warmup,
-            measured,
-            linger_ns: time_ns(options.linger),
-        }
+        Source::new(schedule, warmup, measured, keys)
+    }
+
+    /// What readers have to find of this run.
+    pub fn interest(&self) -> Interest {
+        Interest::Run(Expected {
+            run: self.run.id,
+            sizes: self.options.size,
+            keyed: self.options.keys != Keys::None,
+            partitions: self.topic.leaders.len(),
+        })
     }
 
     /// Consumers, connected, for all partitions.

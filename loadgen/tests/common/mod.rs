@@ -75,7 +75,7 @@ impl Gateway {
         cluster.create(topic, 1).expect("a new topic");
         let mut connection = cluster.connect().expect("a connection");
         for number in numbers {
-            let mut message = Filler::new().message(100);
+            let mut message = Filler::new(None).take(100);
             let head = Head {
                 number: *number,
                 ..Head::default()
