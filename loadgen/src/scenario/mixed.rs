@@ -3,7 +3,6 @@
 //! taking new ones? What is left when all is sent is read as fast as it comes, and checked.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
@@ -71,21 +70,17 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let progress = Progress::show(&stage.run, "mixed", stage.expected(), |run| &run.acked);
     let consuming = stage.start_consumers(consumers)?;
     let sent = stage.start_producers(producers).and_then(join);
-    let (sent_ns, read) = (
-        stage.run.now_ns(),
-        stage.run.received.load(Ordering::Relaxed),
-    );
     let sent = sent.map(producer::Figures::merged).and_then(|sent| {
         let visible = stage.ends_after(&tops, sent.total_sent())?;
         ends.get_or_init(|| visible);
-        Ok(sent)
+        Ok((sent, stage.run.now_ns()))
     });
     if sent.is_err() {
         stage.run.stop();
     }
     let consumed = join(consuming);
     drop(progress);
-    let (produced, consumed) = (sent?, consumed?);
+    let ((produced, until_ns), consumed) = (sent?, consumed?);
     let streams: Vec<(u32, u64)> = before.iter().chain(&produced.sent).copied().collect();
     let consumed = Consumed::new(consumed, &streams);
     let usage = produced.usage.most(consumed.usage);
@@ -98,9 +93,13 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     report.consumed(&consumed);
     let meanwhile = consumed.meanwhile;
     report.findings = Some(Any::Mixed(Findings {
-        fetched: Load::new(meanwhile.messages, meanwhile.bytes, Window::new(0, sent_ns)),
+        fetched: Load::new(
+            meanwhile.messages,
+            meanwhile.bytes,
+            Window::new(0, until_ns),
+        ),
         backlog: there,
-        behind: (there + produced.total_sent()).saturating_sub(read + consumed.others),
+        behind: (there + produced.total_sent()).saturating_sub(meanwhile.messages),
     }));
     report.client = Client::new(meter.stop(), usage, threads);
     report.checked = Some(Checked::from(&consumed));

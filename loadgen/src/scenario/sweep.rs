@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::{Findings as Any, Stage, e2e};
 use crate::client::Error;
-use crate::options::Options;
+use crate::options::{Options, Sweep};
 use crate::report::{Report, Times};
 use crate::run::Run;
 use crate::sequence::Faults;
 
-/// What has to arrive of the rate, as a share: the way of the last message belongs to the time, too.
+/// What has to arrive of the rate, as a share. The last message may take as long as it is allowed to.
 const REACHED: f64 = 0.95;
 
 /// One rate, and what came of it.
@@ -103,7 +103,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let (mut messages, mut faults, mut example) = (0, Faults::default(), None);
     while let Some(rate) = search.next() {
         let report = step(stage, rate, steps.len() as u64)?;
-        let step = judge(&report, rate, sweep.p99_max.as_nanos() as u64);
+        let step = judge(&report, rate, sweep);
         search.tried(rate, step.held);
         steps.push(step);
         if let Some(checked) = &report.checked {
@@ -150,21 +150,22 @@ fn step(stage: &Stage, rate: u64, number: u64) -> Result<Report, Error> {
     })
 }
 
-fn judge(report: &Report, rate: u64, p99_max_ns: u64) -> Step {
+fn judge(report: &Report, rate: u64, sweep: &Sweep) -> Step {
     let times = |of: &str| report.latencies.iter().find(|times| times.of == of);
     let end_to_end = times("end to end");
     let ns = |get: fn(&Times) -> u64| end_to_end.map_or(0, get);
-    let reached = report.load.messages_per_second;
     let p99_ns = ns(|times| times.p99_ns);
+    let in_time = sweep.step.as_secs_f64() / REACHED + sweep.p99_max.as_secs_f64();
+    let quick = u128::from(p99_ns) <= sweep.p99_max.as_nanos();
     Step {
         rate,
-        reached,
+        reached: report.load.messages_per_second,
         p50_ns: ns(|times| times.p50_ns),
         p99_ns,
         max_ns: ns(|times| times.max_ns),
         lag_p99_ns: times("schedule lag").map_or(0, |times| times.p99_ns),
         client_cores: report.client.cores,
-        held: p99_ns <= p99_max_ns && reached >= rate as f64 * REACHED,
+        held: quick && report.load.seconds <= in_time,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A gateway process to measure, and the program that measures it.
 
 use std::fmt;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -47,6 +48,7 @@ fn build_gateway(release: bool) {
 pub struct Gateway {
     child: Child,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     options: Vec<String>,
     data: tempfile::TempDir,
 }
@@ -54,19 +56,55 @@ pub struct Gateway {
 impl Gateway {
     /// Starts, behind whose port two more were free, and waits until it answers.
     pub fn start(options: &[&str]) -> Gateway {
+        // Gateways of tests that run at the same time cannot share the default address.
+        Self::start_with(options, None)
+    }
+
+    /// As [`Gateway::start`], and can be asked for its metrics.
+    pub fn start_with_metrics(options: &[&str]) -> Gateway {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        Self::start_with(options, Some(free.expect("a free port")))
+    }
+
+    fn start_with(options: &[&str], admin: Option<SocketAddr>) -> Gateway {
         // On the disk's own file system, not on tmpfs.
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let address = free_ports();
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let page = admin.map_or_else(|| "off".to_owned(), |admin| admin.to_string());
+        options.extend(["--admin".to_owned(), page]);
         let child = spawn(address, data.path(), &options);
         let mut gateway = Gateway {
             child,
             address,
+            admin,
             options,
             data,
         };
         gateway.wait_until_it_answers();
         gateway
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The sum of a metric over all its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let admin = self.admin.expect("a gateway with metrics");
+        let mut stream = TcpStream::connect(admin).expect("the admin page");
+        let request = "GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("a page");
+        let series = page.lines().filter_map(|line| {
+            let value = line.strip_prefix(name)?.strip_prefix('{')?;
+            value.split_whitespace().last()?.parse::<f64>().ok()
+        });
+        let values: Vec<f64> = series.collect();
+        assert!(!values.is_empty(), "no {name} in\n{page}");
+        values.iter().sum::<f64>() as u64
     }
 
     /// Writes the messages of these numbers to a new topic with one partition, each as a batch.
@@ -103,6 +141,13 @@ impl Gateway {
             let answer = &response.responses[0].partition_responses[0];
             assert!(answer.error_code.is_ok(), "{answer:?}");
         }
+    }
+
+    /// Records of each partition of a topic.
+    pub fn sizes(&self, topic: &str) -> Vec<i64> {
+        let cluster = Cluster::new(vec![self.address.to_string()], PATIENCE);
+        let topic = cluster.topic(topic).expect("a topic");
+        cluster.latest(&topic).expect("its ends")
     }
 
     /// `kill -9`.
@@ -154,8 +199,6 @@ fn spawn(address: SocketAddr, data: &Path, options: &[String]) -> Child {
     Command::new(gateway_program())
         .args(["--listen", &address.to_string(), "--data-dir"])
         .arg(data.join("data"))
-        // Gateways of tests that run at the same time cannot share the default address.
-        .args(["--admin", "off"])
         .args(options)
         .env_clear()
         .stdout(Stdio::null())
