@@ -401,7 +401,7 @@ fn own_rows(scenario: Scenario) -> Vec<Row> {
                 "refine",
                 "N",
                 Some("3"),
-                "Steps between the last rate that held and the first one that did not",
+                "Rates that are tried between the last one that held and the first one that did not",
             ),
             connections,
         ],
@@ -438,15 +438,19 @@ fn command() -> clap::Command {
     clap::Command::new("tidegate-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A load generator for Kafka brokers, which checks what it measures")
-        .after_help(AFTER_HELP)
+        .after_help(EXIT_CODES)
         .subcommands(SCENARIOS.map(|(scenario, about)| {
             with_options(clap::Command::new(scenario.to_string()), scenario)
                 .about(about)
-                .after_help(AFTER_HELP)
+                .after_help(match has_topic(scenario) {
+                    true => format!("{LOAD_HELP}\n{EXIT_CODES}"),
+                    false => EXIT_CODES.to_owned(),
+                })
         }))
 }
 
-const AFTER_HELP: &str = "\
+/// What does not fit beside the options.
+const LOAD_HELP: &str = "\
 With --rate, messages have times at which they are to be sent, fixed at the start, and latency counts
 from these; --rate 0 sends as fast as the broker takes them, and latency counts from the hand-over.
 Sizes: 4096, 64KiB, 1MiB. Times: milliseconds, or 500us, 5ms, 30s, 10m.
@@ -455,12 +459,18 @@ Sizes: 4096, 64KiB, 1MiB. Times: milliseconds, or 500us, 5ms, 30s, 10m.
 --keys: sequential is the number of the message in the run (modulo N), random is uniform, zipf has the
 exponent 0.99. A key is ten digits; its partition is that of Kafka's clients (murmur2).
 --entropy: of 64 bytes each, the first ones are random and the rest is one letter. Without it, values are
-random upper case letters: gzip and zstd make two thirds of them, snappy and lz4 nothing.
+random upper case letters: gzip and zstd make two thirds of them, snappy and lz4 nothing.";
+
+const EXIT_CODES: &str = "\
 Exit codes: 0; 1 when the run failed, when messages were lost, doubled, reordered or changed, when a
 connection failed, or when no rate of a sweep held; 2 for wrong usage.";
 
+fn has_topic(scenario: Scenario) -> bool {
+    !matches!(scenario, Scenario::Storm | Scenario::Idle)
+}
+
 fn with_options(command: clap::Command, scenario: Scenario) -> clap::Command {
-    let has_topic = !matches!(scenario, Scenario::Storm | Scenario::Idle);
+    let has_topic = has_topic(scenario);
     let topic_rows = if has_topic { TOPIC_ROWS } else { &[] };
     let own_rows = own_rows(scenario);
     let rows = BROKER_ROWS

@@ -8,7 +8,7 @@ use tidegate::wire::{
     ErrorCode, StrBytes, create_topics, delete_topics, init_producer_id, list_offsets, metadata,
 };
 
-use super::{Connection, Error};
+use super::{Connection, Error, Sources};
 
 /// How long what may pass is tried again: a new topic, for one, is not known everywhere at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl Cluster {
     pub fn connect(&self) -> Result<Connection, Error> {
         let mut last = None;
         for address in &self.bootstrap {
-            match Connection::open(address, self.timeout) {
+            match Sources::default().open(address, self.timeout) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
@@ -110,7 +110,7 @@ impl Cluster {
     /// # Errors
     /// If there is none.
     pub fn connect_to(&self, topic: &Topic, broker: i32) -> Result<Connection, Error> {
-        Connection::open(topic.address_of(broker)?, self.timeout)
+        Sources::default().open(topic.address_of(broker)?, self.timeout)
     }
 
     /// A topic whose partitions all have leaders.

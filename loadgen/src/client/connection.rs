@@ -37,16 +37,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, and asks what the broker serves.
-    ///
-    /// # Errors
-    /// If there is no broker.
-    pub fn open(address: &str, timeout: Duration) -> Result<Self, Error> {
-        let mut connection = Self::dial(address, None, timeout)?;
-        connection.ask_versions(timeout)?;
-        Ok(connection)
-    }
-
     /// Connects, from this address of this machine, or from any. Before anything else is sent,
     /// [`Connection::ask_versions`] has to be done.
     ///

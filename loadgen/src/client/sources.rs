@@ -16,6 +16,16 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Connects, and asks what the broker serves.
+    ///
+    /// # Errors
+    /// If there is no broker.
+    pub fn open(&mut self, address: &str, timeout: Duration) -> Result<Connection, Error> {
+        let mut connection = self.dial(address, timeout)?;
+        connection.ask_versions(timeout)?;
+        Ok(connection)
+    }
+
     /// Connects.
     ///
     /// # Errors

@@ -61,8 +61,10 @@ impl Producer {
         // The broker has it already: this was a retry.
         if code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             let measured = self.acked(index, first, now_ns);
-            let service_ns = now_ns.saturating_sub(sent_ns);
-            self.figures.service.record_many(service_ns, measured);
+            if measured > 0 {
+                let service_ns = now_ns.saturating_sub(sent_ns);
+                self.figures.service.record_many(service_ns, measured);
+            }
             return Ok(());
         }
         let stream = &mut self.streams[index];

@@ -286,7 +286,7 @@ impl Producer {
                 break;
             }
         }
-        if due_ns > 0 {
+        if due_ns > 0 && measured > 0 {
             let since_ns = due_ns.max(lane.room_since_ns);
             self.figures
                 .lag
@@ -297,7 +297,7 @@ impl Producer {
         // First noted, then sent: if that fails, these batches are to be sent again as well.
         lane.in_flight.push_back(InFlight {
             correlation_id: 0,
-            sent_ns: now_ns,
+            sent_ns: self.run.now_ns(),
             batches: order,
         });
         let id = lane.send(&self.topic.name, &self.terms, batches)?;

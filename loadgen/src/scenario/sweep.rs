@@ -1,6 +1,7 @@
 //! `sweep`: the rate rises step by step until the broker does not keep up: where is the knee? Each step
-//! is an `e2e` run with a schedule of its own, and with a warm-up. Between the last rate that held and
-//! the first one that did not, some more are tried.
+//! is an `e2e` run with a schedule of its own, and with a warm-up. One that does not hold is run again,
+//! as a machine may stumble once. Between the last rate that held and the first one that did not, some
+//! more are tried.
 
 use std::fmt;
 use std::sync::Arc;
@@ -172,11 +173,13 @@ fn judge(report: &Report, rate: u64, sweep: &Sweep) -> Step {
 /// Which rate is next.
 #[derive(Clone, Copy, Debug)]
 struct Search {
-    next: u64,
+    first: u64,
     factor: f64,
     max_rate: u64,
     /// Steps that are left once a rate did not hold.
     refine: u32,
+    /// A rate that did not hold once.
+    again: Option<u64>,
     /// The highest rate that held, and the lowest one that did not.
     held: Option<u64>,
     failed: Option<u64>,
@@ -185,18 +188,22 @@ struct Search {
 impl Search {
     fn new(options: &Options) -> Self {
         Self {
-            next: options.rate.unwrap_or(1),
+            first: options.rate.unwrap_or(1),
             factor: options.sweep.factor,
             max_rate: options.sweep.max_rate,
             refine: options.sweep.refine,
+            again: None,
             held: None,
             failed: None,
         }
     }
 
     fn next(&mut self) -> Option<u64> {
+        if self.again.is_some() {
+            return self.again;
+        }
         match (self.held, self.failed) {
-            (None, None) => Some(self.next),
+            (None, None) => Some(self.first),
             (Some(held), None) if held < self.max_rate => {
                 let raised = (held as f64 * self.factor).ceil() as u64;
                 Some(raised.min(self.max_rate))
@@ -212,8 +219,10 @@ impl Search {
     }
 
     fn tried(&mut self, rate: u64, held: bool) {
+        let again = self.again.take();
         match held {
             true => self.held = self.held.max(Some(rate)),
+            false if again.is_none() => self.again = Some(rate),
             false => self.failed = Some(self.failed.map_or(rate, |failed| failed.min(rate))),
         }
     }
@@ -226,10 +235,11 @@ mod tests {
     /// The rates that are tried, and the knee, when all rates up to `capacity` hold.
     fn sweep(capacity: u64, refine: u32) -> (Vec<u64>, Option<u64>) {
         let mut search = Search {
-            next: 1_000,
+            first: 1_000,
             factor: 2.0,
             max_rate: 10_000,
             refine,
+            again: None,
             held: None,
             failed: None,
         };
@@ -238,6 +248,11 @@ mod tests {
             search.tried(rate, rate <= capacity);
             tried.push(rate);
         }
+        for rates in tried.chunk_by(|one, other| one == other) {
+            let times = if rates[0] <= capacity { 1 } else { 2 };
+            assert_eq!(rates.len(), times, "{rates:?}");
+        }
+        tried.dedup();
         (tried, search.held)
     }
 
@@ -254,6 +269,27 @@ mod tests {
         let (tried, knee) = sweep(u64::MAX, 3);
         assert_eq!(tried, [1_000, 2_000, 4_000, 8_000, 10_000]);
         assert_eq!(knee, Some(10_000));
+    }
+
+    #[test]
+    fn one_failure_is_not_the_end() {
+        let mut search = Search {
+            first: 1_000,
+            factor: 2.0,
+            max_rate: 2_000,
+            refine: 3,
+            again: None,
+            held: None,
+            failed: None,
+        };
+        for (rate, held) in [(1_000, false), (1_000, true), (2_000, true)] {
+            assert_eq!(search.next(), Some(rate));
+            search.tried(rate, held);
+        }
+        assert_eq!(
+            (search.next(), search.held, search.failed),
+            (None, Some(2_000), None)
+        );
     }
 
     #[test]
