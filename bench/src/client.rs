@@ -13,6 +13,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the correlation id stands in a frame, behind length, API key and version.
 const CORRELATION_ID_AT: usize = 8;
 
+/// Where requests go, and in which versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub produce_version: i16,
+    pub fetch_version: i16,
+}
+
+impl Target {
+    pub fn new(address: SocketAddr) -> Self {
+        Target {
+            address,
+            produce_version: 9,
+            fetch_version: 11,
+        }
+    }
+
+    /// For one that knows the protocol up to Kafka 2.0 only.
+    pub fn old(address: SocketAddr) -> Self {
+        Target {
+            address,
+            produce_version: 7,
+            fetch_version: 7,
+        }
+    }
+}
+
 /// A request as it goes over the wire, length included.
 pub struct Encoded {
     bytes: Vec<u8>,
@@ -69,9 +96,8 @@ impl Client {
         self.stream.write_all(request.numbered(self.sent))
     }
 
-    /// The response to the next request that has none yet.
-    pub fn receive<M: Message>(&mut self, api_key: i16, api_version: i16) -> io::Result<M> {
-        self.received += 1;
+    /// The next response as it came, whatever it answers.
+    pub fn receive_frame(&mut self) -> io::Result<Bytes> {
         let mut len = [0; 4];
         self.stream.read_exact(&mut len)?;
         let len = u32::from_be_bytes(len) as usize;
@@ -79,7 +105,13 @@ impl Client {
         (&mut self.stream)
             .take(len as u64)
             .read_to_end(&mut frame)?;
-        let mut reader = Reader::new(Bytes::from(frame));
+        Ok(Bytes::from(frame))
+    }
+
+    /// The response to the next request that has none yet.
+    pub fn receive<M: Message>(&mut self, api_key: i16, api_version: i16) -> io::Result<M> {
+        self.received += 1;
+        let mut reader = Reader::new(self.receive_frame()?);
         let header = ResponseHeader::decode(&mut reader, api_key, api_version);
         let header = header.map_err(io::Error::other)?;
         if header.correlation_id != self.received {
@@ -99,19 +131,29 @@ impl Client {
     }
 
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> io::Result<()> {
-        let topic = create_topics::CreatableTopic {
-            name: name.to_owned().into(),
+        self.create_topics([name.to_owned()], partitions)
+    }
+
+    /// Creates topics with as many partitions each.
+    pub fn create_topics(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        partitions: i32,
+    ) -> io::Result<()> {
+        let topic = |name: String| create_topics::CreatableTopic {
+            name: name.into(),
             num_partitions: partitions,
             replication_factor: 1,
             ..Default::default()
         };
         let request = create_topics::Request {
-            topics: vec![topic],
-            timeout_ms: 30_000,
+            topics: names.into_iter().map(topic).collect(),
+            timeout_ms: 60_000,
             ..Default::default()
         };
         let response: create_topics::Response = self.call(create_topics::KEY, 5, &request)?;
-        ok(response.topics[0].error_code, "CreateTopics")
+        let mut created = response.topics.iter();
+        created.try_for_each(|topic| ok(topic.error_code, "CreateTopics"))
     }
 
     pub fn delete_topic(&mut self, name: &str) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate::record::batch::TimestampType;
@@ -16,6 +17,8 @@ use tidegate::record::{Batch, Rules, Scratch, validate};
 use tidegate::wire::frame::{RequestHeader, encode_response};
 use tidegate::wire::produce::{self, PartitionProduceResponse, TopicProduceResponse};
 use tidegate::wire::{ErrorCode, Message, Reader, Records};
+
+use crate::load::Outcome;
 
 const RULES: Rules = Rules {
     mode: Mode::Full,
@@ -96,18 +99,24 @@ fn store(records: &Bytes, file: &mut &File, scratch: &mut Scratch) -> io::Result
     }
 }
 
-/// What one append of 4 KiB with its sync costs here, in microseconds, `times` times.
-pub fn raw_syncs(dir: &Path, times: usize) -> io::Result<Vec<u64>> {
+/// Appends 4 KiB and syncs them, `rate` times a second for `time`. Latency counts from when each was due.
+pub fn raw_syncs(dir: &Path, rate: u32, time: Duration) -> io::Result<Outcome> {
     let path = dir.join("raw");
     let mut file = File::create(&path)?;
     let page = [7; 4096];
-    let took = (0..times).map(|_| {
-        let began = std::time::Instant::now();
+    let mut outcome = Outcome::new();
+    let times = (time.as_secs_f64() * f64::from(rate)) as u32;
+    let began = Instant::now();
+    // As whoever sends at such times.
+    rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;
+    for n in 0..times {
+        let due = began + Duration::from_secs(1) / rate * n;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         file.write_all(&page)?;
         file.sync_data()?;
-        Ok(began.elapsed().as_micros() as u64)
-    });
-    let took = took.collect();
+        outcome.answered(due, page.len(), 1);
+    }
+    outcome.seconds = began.elapsed().as_secs_f64();
     std::fs::remove_file(path)?;
-    took
+    Ok(outcome)
 }

@@ -4,19 +4,18 @@
 //! that it is the server that is measured.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tidegate::record::{Builder, Compression, split_first};
-use tidegate::wire::{Records, fetch, produce};
+use tidegate::wire::{self, Records, fetch, produce};
 
-use crate::client::{Client, Encoded, ok};
+use crate::client::{Client, Encoded, Target, ok};
 
-pub const PRODUCE_VERSION: i16 = 9;
-const FETCH_VERSION: i16 = 11;
 const ACKS_ALL: i16 = -1;
+/// A drain that gets nothing for so long has failed.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Of one fetch and one partition.
 const FETCH_BYTES: i32 = 1 << 20;
 /// A round that would write more than this ends early, before the disk is what is measured.
@@ -47,7 +46,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Outcome {
             seconds: 0.0,
             requests: 0,
@@ -65,7 +64,7 @@ impl Outcome {
         self.latency.add(&other.latency).map_err(io::Error::other)
     }
 
-    fn answered(&mut self, since: Instant, bytes: usize, records: usize) {
+    pub fn answered(&mut self, since: Instant, bytes: usize, records: usize) {
         self.requests += 1;
         self.bytes += bytes as u64;
         self.records += records as u64;
@@ -100,10 +99,10 @@ fn latencies() -> Histogram<u64> {
 
 impl Produce {
     /// Loads `topic` for `time`.
-    pub fn run(&self, address: SocketAddr, topic: &str, time: Duration) -> io::Result<Outcome> {
+    pub fn run(&self, target: Target, topic: &str, time: Duration) -> io::Result<Outcome> {
         let run = |number| match self.rate {
-            None => self.run_closed(address, topic, number, time),
-            Some(rate) => self.run_open(address, topic, number, time, rate),
+            None => self.run_closed(target, topic, number, time),
+            Some(rate) => self.run_open(target, topic, number, time, rate),
         };
         at_once(self.connections, run)
     }
@@ -111,13 +110,13 @@ impl Produce {
     /// Each request goes as soon as one before it is answered.
     fn run_closed(
         &self,
-        address: SocketAddr,
+        target: Target,
         topic: &str,
         number: usize,
         time: Duration,
     ) -> io::Result<Outcome> {
-        let (mut requests, batch_bytes) = self.requests(topic)?;
-        let mut client = Client::connect(address)?;
+        let (mut requests, batch_bytes) = self.requests(target, topic)?;
+        let mut client = Client::connect(target.address)?;
         let mut outcome = Outcome::new();
         let mut flying = std::collections::VecDeque::with_capacity(self.in_flight);
         let (began, count) = (Instant::now(), requests.len());
@@ -134,7 +133,7 @@ impl Produce {
             let Some(since) = flying.pop_front() else {
                 break;
             };
-            check(client.receive(produce::KEY, PRODUCE_VERSION)?)?;
+            check(client.receive(produce::KEY, target.produce_version)?)?;
             outcome.answered(since, batch_bytes, self.records);
         }
         outcome.seconds = began.elapsed().as_secs_f64();
@@ -144,14 +143,14 @@ impl Produce {
     /// Each request goes at its time, whatever became of those before; latency counts from that time.
     fn run_open(
         &self,
-        address: SocketAddr,
+        target: Target,
         topic: &str,
         number: usize,
         time: Duration,
         rate: u32,
     ) -> io::Result<Outcome> {
-        let (mut requests, batch_bytes) = self.requests(topic)?;
-        let mut client = Client::connect(address)?;
+        let (mut requests, batch_bytes) = self.requests(target, topic)?;
+        let mut client = Client::connect(target.address)?;
         let mut receiver = client.receiver()?;
         let interval = Duration::from_secs(self.connections as u64) / rate;
         let count = (time.as_nanos() / interval.as_nanos()) as u32;
@@ -160,7 +159,7 @@ impl Produce {
             let received = scope.spawn(move || -> io::Result<Outcome> {
                 let mut outcome = Outcome::new();
                 for n in 0..count {
-                    check(receiver.receive(produce::KEY, PRODUCE_VERSION)?)?;
+                    check(receiver.receive(produce::KEY, target.produce_version)?)?;
                     outcome.answered(began + interval * n, batch_bytes, self.records);
                 }
                 outcome.seconds = began.elapsed().as_secs_f64();
@@ -180,11 +179,11 @@ impl Produce {
     }
 
     /// One request for each partition, and the bytes of its batch.
-    fn requests(&self, topic: &str) -> io::Result<(Vec<Encoded>, usize)> {
+    fn requests(&self, target: Target, topic: &str) -> io::Result<(Vec<Encoded>, usize)> {
         let batch = self.batch();
         let encode = |partition| {
             let request = produce_request(topic, partition, batch.clone());
-            Encoded::new(produce::KEY, PRODUCE_VERSION, &request)
+            Encoded::new(produce::KEY, target.produce_version, &request)
         };
         Ok(((0..self.partitions).map(encode).collect(), batch.len()))
     }
@@ -206,6 +205,8 @@ impl Produce {
                 self.value_bytes
             };
             value[..random].fill_with(|| noise.next());
+            // One that begins with 0 is for some the id of a schema in a registry.
+            value[0] = b'x';
             builder.append(now_ms + n as i64, None, Some(&value), &[]);
         }
         builder.build()
@@ -251,23 +252,24 @@ fn check(response: produce::Response) -> io::Result<()> {
 }
 
 /// Reads all of a topic once, a connection for each half of the partitions.
-pub fn drain(address: SocketAddr, topic: &str, partitions: i32) -> io::Result<Outcome> {
+pub fn drain(target: Target, topic: &str, partitions: i32) -> io::Result<Outcome> {
     at_once(2, |first| {
         let mine: Vec<i32> = (first as i32..partitions).step_by(2).collect();
-        drain_some(address, topic, &mine)
+        drain_some(target, topic, &mine)
     })
 }
 
-fn drain_some(address: SocketAddr, topic: &str, partitions: &[i32]) -> io::Result<Outcome> {
-    let mut client = Client::connect(address)?;
+fn drain_some(target: Target, topic: &str, partitions: &[i32]) -> io::Result<Outcome> {
+    let mut client = Client::connect(target.address)?;
     let mut outcome = Outcome::new();
     let began = Instant::now();
     for partition in partitions {
-        let mut offset = 0;
+        let (mut offset, mut progress) = (0, Instant::now());
         loop {
             let since = Instant::now();
-            let request = fetch_request(topic, *partition, offset);
-            let response: fetch::Response = client.call(fetch::KEY, FETCH_VERSION, &request)?;
+            let request = fetch_request(topic, *partition, offset, FETCH_BYTES);
+            let response: fetch::Response =
+                client.call(fetch::KEY, target.fetch_version, &request)?;
             let data = &response.responses[0].partitions[0];
             ok(data.error_code, "Fetch")?;
             let mut batches = data.records.clone().unwrap_or_default().into_bytes();
@@ -280,24 +282,110 @@ fn drain_some(address: SocketAddr, topic: &str, partitions: &[i32]) -> io::Resul
             if offset >= data.high_watermark {
                 break;
             }
+            if bytes > 0 {
+                progress = Instant::now();
+            } else if progress.elapsed() > DRAIN_PATIENCE {
+                let end = data.high_watermark;
+                return Err(io::Error::other(format!(
+                    "no records from offset {offset} on, of {end}"
+                )));
+            }
         }
     }
     outcome.seconds = began.elapsed().as_secs_f64();
     Ok(outcome)
 }
 
-fn fetch_request(topic: &str, partition: i32, offset: i64) -> fetch::Request {
+/// Writes one small record to each partition of a topic.
+pub fn touch(target: Target, topic: &str, partitions: i32) -> io::Result<()> {
+    let one = Produce {
+        records: 1,
+        value_bytes: 1,
+        ..crate::rows::STEADY
+    };
+    let batch = one.batch();
+    let mut client = Client::connect(target.address)?;
+    let all: Vec<i32> = (0..partitions).collect();
+    for some in all.chunks(500) {
+        let mut request = produce_request(topic, 0, batch.clone());
+        let data = some.iter().map(|index| produce::PartitionProduceData {
+            index: *index,
+            records: Some(Records::from(batch.clone())),
+        });
+        request.topic_data[0].partition_data = data.collect();
+        check(client.call(produce::KEY, target.produce_version, &request)?)?;
+    }
+    Ok(())
+}
+
+/// Reads the last batch of one partition after the other, again and again.
+pub fn fetch_again(
+    target: Target,
+    topic: &str,
+    partitions: i32,
+    time: Duration,
+) -> io::Result<Outcome> {
+    let mut client = Client::connect(target.address)?;
+    let mut outcome = Outcome::new();
+    let mut last = vec![0; partitions as usize];
+    let began = Instant::now();
+    while began.elapsed() < time {
+        for (partition, offset) in last.iter_mut().enumerate() {
+            let since = Instant::now();
+            let request = fetch_request(topic, partition as i32, *offset, 1);
+            let response: fetch::Response =
+                client.call(fetch::KEY, target.fetch_version, &request)?;
+            let data = &response.responses[0].partitions[0];
+            ok(data.error_code, "Fetch")?;
+            // The first one finds out where the last one is.
+            if *offset == data.high_watermark - 1 {
+                let bytes = data.records.clone().unwrap_or_default().into_bytes().len();
+                outcome.answered(since, bytes, 1);
+            }
+            *offset = data.high_watermark - 1;
+        }
+    }
+    outcome.seconds = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// Asks for the metadata of one topic or of all, again and again. Bytes are those of the answers.
+pub fn metadata(target: Target, topic: Option<&str>, time: Duration) -> io::Result<Outcome> {
+    const VERSION: i16 = 5;
+    let named = |name: &str| wire::metadata::MetadataRequestTopic {
+        name: Some(name.to_owned().into()),
+        ..Default::default()
+    };
+    let request = wire::metadata::Request {
+        topics: topic.map(|name| vec![named(name)]),
+        ..Default::default()
+    };
+    let mut request = Encoded::new(wire::metadata::KEY, VERSION, &request);
+    let mut client = Client::connect(target.address)?;
+    let mut outcome = Outcome::new();
+    let began = Instant::now();
+    while began.elapsed() < time {
+        let since = Instant::now();
+        client.send(&mut request)?;
+        let answer = client.receive_frame()?;
+        outcome.answered(since, answer.len(), 0);
+    }
+    outcome.seconds = began.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+fn fetch_request(topic: &str, partition: i32, offset: i64, max_bytes: i32) -> fetch::Request {
     fetch::Request {
         max_wait_ms: 500,
         min_bytes: 1,
-        max_bytes: FETCH_BYTES,
+        max_bytes,
         session_epoch: -1,
         topics: vec![fetch::FetchTopic {
             topic: topic.to_owned().into(),
             partitions: vec![fetch::FetchPartition {
                 partition,
                 fetch_offset: offset,
-                partition_max_bytes: FETCH_BYTES,
+                partition_max_bytes: max_bytes,
                 ..Default::default()
             }],
             ..Default::default()

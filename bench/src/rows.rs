@@ -1,11 +1,22 @@
-//! The rows of the comparison: one load each, and how a round of it is run.
+//! The rows of the comparison: one load each, what it is to reach, and how a round of it is run.
 
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::floor::raw_syncs;
+use crate::goals::Bound::{AtLeast, AtMost, Below};
+use crate::goals::{Bound, Goal, Measure, Of};
 use crate::load::{Outcome, Produce, drain};
 use crate::peer::{Kind, Peer, Site};
+
+/// A topic is written for so long at most before it is read, however slow the peer.
+const FILL_PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than the interval at which SeaweedMQ's broker writes down what it holds.
+const FORGETFUL_PAUSE: Duration = Duration::from_secs(7);
+/// Up to so many a second a disk may sync each request by itself.
+const RAW_RATE_MAX: u32 = 1000;
 
 /// One row.
 pub struct Row {
@@ -14,6 +25,7 @@ pub struct Row {
     pub load: Load,
     /// What the server's CPU time is divided by.
     pub unit: Unit,
+    pub goals: &'static [Goal],
 }
 
 pub enum Load {
@@ -47,7 +59,7 @@ pub const BULK: Produce = Produce {
     partitions: 4,
     rate: None,
 };
-const MANY: Produce = Produce {
+pub const MANY: Produce = Produce {
     connections: 64,
     in_flight: 1,
     records: 1,
@@ -55,7 +67,7 @@ const MANY: Produce = Produce {
     partitions: 16,
     ..BULK
 };
-const STEADY: Produce = Produce {
+pub const STEADY: Produce = Produce {
     connections: 1,
     in_flight: 1,
     records: 1,
@@ -65,12 +77,46 @@ const STEADY: Produce = Produce {
     gzip: false,
 };
 
+const BOTH: &[Kind] = &[Kind::TidegateOs, Kind::TidegateDurable];
+const DURABLE: &[Kind] = &[Kind::TidegateDurable];
+const KAFKA: Of = Of::Peer(Kind::Kafka);
+const FLOOR_SYNC: Of = Of::Peer(Kind::FloorSync);
+const RAW_SYNC: Of = Of::Peer(Kind::RawSync);
+const OS: Of = Of::Peer(Kind::TidegateOs);
+
+const fn goal(of: &'static [Kind], measure: Measure, bound: Bound) -> Goal {
+    Goal { of, measure, bound }
+}
+
+/// Of a steady load, in ms, and of the server in us for each request.
+const fn steady(cpu: f64) -> [Goal; 4] {
+    [
+        goal(BOTH, Measure::P50, Below(0.25)),
+        goal(BOTH, Measure::P99, Below(1.5)),
+        goal(BOTH, Measure::P999, Below(4.0)),
+        goal(BOTH, Measure::Cpu, Below(cpu)),
+    ]
+}
+
+/// Against Kafka.
+const fn bulk(throughput: f64, cpu: f64) -> [Goal; 2] {
+    [
+        goal(BOTH, Measure::Throughput, AtLeast(throughput, KAFKA)),
+        goal(BOTH, Measure::Cpu, AtMost(cpu, KAFKA)),
+    ]
+}
+
 pub const ROWS: &[Row] = &[
     Row {
         name: "produce-64x1k",
         what: "produce, 64 x 1 KiB a request, 2 connections x 5 in flight, 4 partitions",
         load: Load::Produce(BULK),
         unit: Unit::Megabyte,
+        goals: &[
+            goal(BOTH, Measure::Throughput, AtLeast(4.0, KAFKA)),
+            goal(BOTH, Measure::Cpu, AtMost(1.0 / 6.0, KAFKA)),
+            goal(DURABLE, Measure::Throughput, AtLeast(3.0, FLOOR_SYNC)),
+        ],
     },
     Row {
         name: "produce-1000x100",
@@ -81,6 +127,7 @@ pub const ROWS: &[Row] = &[
             ..BULK
         }),
         unit: Unit::Megabyte,
+        goals: &bulk(3.5, 1.0 / 4.0),
     },
     Row {
         name: "produce-900x1k",
@@ -90,42 +137,81 @@ pub const ROWS: &[Row] = &[
             ..BULK
         }),
         unit: Unit::Megabyte,
+        goals: &bulk(3.0, 1.0 / 5.0),
     },
     Row {
         name: "produce-gzip",
         what: "produce, 64 x 1 KiB gzip (4:1), MB compressed",
         load: Load::Produce(Produce { gzip: true, ..BULK }),
         unit: Unit::Megabyte,
+        goals: &bulk(6.0, 1.0 / 8.0),
     },
     Row {
         name: "produce-64c",
         what: "produce, 64 connections, 1 in flight, 1 x 100 B a request, 16 partitions",
         load: Load::Produce(MANY),
         unit: Unit::Request,
+        goals: &[
+            goal(BOTH, Measure::Throughput, AtLeast(2.7, KAFKA)),
+            goal(BOTH, Measure::P99, Below(4.0)),
+            goal(BOTH, Measure::Cpu, AtMost(1.0 / 3.5, KAFKA)),
+            goal(DURABLE, Measure::Throughput, AtLeast(4.0, FLOOR_SYNC)),
+        ],
     },
     Row {
         name: "produce-64c-1000p",
-        what: "the same, 1000 partitions",
+        what: "produce, 64 connections, 1 in flight, 1 x 100 B a request, 1000 partitions",
         load: Load::Produce(Produce {
             partitions: 1000,
             ..MANY
         }),
         unit: Unit::Request,
+        goals: &[goal(
+            DURABLE,
+            Measure::Throughput,
+            AtLeast(0.5, Of::Row("produce-64c")),
+        )],
+    },
+    Row {
+        name: "produce-10x64k",
+        what: "produce, 64 x 1 KiB a request, 10 connections x 5 in flight, 10 partitions",
+        load: Load::Produce(Produce {
+            connections: 10,
+            partitions: 10,
+            ..BULK
+        }),
+        unit: Unit::Megabyte,
+        goals: &[goal(DURABLE, Measure::Throughput, AtLeast(0.8, OS))],
+    },
+    Row {
+        name: "steady-100",
+        what: "produce at a fixed 100 requests/s, 1 x 1 KiB",
+        load: Load::Produce(Produce {
+            rate: Some(100),
+            ..STEADY
+        }),
+        unit: Unit::Request,
+        goals: &[
+            goal(DURABLE, Measure::P50, AtMost(2.0, RAW_SYNC)),
+            goal(DURABLE, Measure::P99, AtMost(2.0, RAW_SYNC)),
+        ],
     },
     Row {
         name: "steady-1000",
         what: "produce at a fixed 1000 requests/s, 1 x 1 KiB",
         load: Load::Produce(STEADY),
         unit: Unit::Request,
+        goals: &steady(60.0),
     },
     Row {
         name: "steady-5000",
-        what: "the same at 5000 requests/s",
+        what: "produce at a fixed 5000 requests/s, 1 x 1 KiB",
         load: Load::Produce(Produce {
             rate: Some(5000),
             ..STEADY
         }),
         unit: Unit::Request,
+        goals: &steady(40.0),
     },
     Row {
         name: "drain",
@@ -135,15 +221,20 @@ pub const ROWS: &[Row] = &[
             after: Before::Nothing,
         },
         unit: Unit::Megabyte,
+        goals: &[
+            goal(BOTH, Measure::Throughput, AtLeast(1.2, KAFKA)),
+            goal(BOTH, Measure::Cpu, Below(0.4)),
+        ],
     },
     Row {
         name: "drain-restarted",
-        what: "the same after a restart",
+        what: "drain of a topic of 1 KiB values after a restart, fetches of 1 MiB",
         load: Load::Drain {
             bytes: 256 << 20,
             after: Before::Restart,
         },
         unit: Unit::Megabyte,
+        goals: &bulk(1.0, 1.0),
     },
 ];
 
@@ -156,34 +247,55 @@ pub struct Sample {
 }
 
 impl Row {
-    /// A floor stores what producers send, and no more.
+    /// A floor stores what producers send, and no more. A raw sync is for a disk that is not full of work.
     pub fn is_for(&self, kind: Kind) -> bool {
-        matches!(self.load, Load::Produce(_)) || !kind.is_floor()
+        match &self.load {
+            Load::Produce(load) if kind == Kind::RawSync => {
+                load.rate.is_some_and(|rate| rate <= RAW_RATE_MAX)
+            }
+            Load::Produce(_) => true,
+            Load::Drain { .. } => kind.is_broker(),
+        }
+    }
+
+    /// What a measure of this row is told in.
+    pub fn unit_of(&self, measure: Measure) -> &'static str {
+        match (measure, self.unit) {
+            (Measure::Throughput, _) => "requests/s",
+            (Measure::Cpu, Unit::Megabyte) => "ms/MB",
+            (Measure::Cpu, Unit::Request) => "us/request",
+            _ => "ms",
+        }
     }
 
     /// Runs one round on a topic of its own.
     pub fn run(&self, peer: &mut Peer, site: &Site, time: Duration) -> io::Result<Sample> {
-        let topic = format!("{}-{}", self.name, std::process::id());
+        static ROUNDS: AtomicU64 = AtomicU64::new(0);
+        let topic = format!("{}-{}", self.name, ROUNDS.fetch_add(1, Ordering::Relaxed));
         let partitions = match &self.load {
             Load::Produce(load) => load.partitions,
             Load::Drain { .. } => BULK.partitions,
         };
-        if !peer.kind.is_floor() {
+        if peer.kind.is_broker() {
             Client::connect(peer.address)?.create_topic(&topic, partitions)?;
             // A new topic's first requests find it being made.
             settle(peer, &topic, partitions)?;
         }
         let sample = match &self.load {
-            Load::Produce(load) => measure(peer, |p| load.run(p.address, &topic, time)),
+            Load::Produce(load) if peer.kind == Kind::RawSync => {
+                let rate = load.rate.unwrap_or(RAW_RATE_MAX);
+                measure(peer, |_| raw_syncs(&site.work, rate, time))
+            }
+            Load::Produce(load) => measure(peer, |p| load.run(p.target(), &topic, time)),
             Load::Drain { bytes, after } => {
                 fill(peer, &topic, *bytes)?;
                 if *after == Before::Restart {
-                    peer.restart(site)?;
+                    restart(peer, site)?;
                 }
-                measure(peer, |p| drain(p.address, &topic, partitions))
+                measure(peer, |p| drain(p.target(), &topic, partitions))
             }
         };
-        if !peer.kind.is_floor() {
+        if peer.kind.is_broker() {
             Client::connect(peer.address)?.delete_topic(&topic)?;
         }
         sample
@@ -199,9 +311,9 @@ pub fn settle(peer: &Peer, topic: &str, partitions: i32) -> io::Result<()> {
         partitions,
         ..BULK
     };
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
-        match one.run(peer.address, topic, Duration::from_millis(50)) {
+        match one.run(peer.target(), topic, Duration::from_millis(50)) {
             Ok(_) => return Ok(()),
             Err(error) if began.elapsed() > Duration::from_secs(30) => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -209,13 +321,21 @@ pub fn settle(peer: &Peer, topic: &str, partitions: i32) -> io::Result<()> {
     }
 }
 
-fn fill(peer: &Peer, topic: &str, bytes: u64) -> io::Result<()> {
-    let mut filled = 0;
-    while filled < bytes {
+/// Writes `bytes`, or as much as a slow peer takes in its time.
+pub fn fill(peer: &Peer, topic: &str, bytes: u64) -> io::Result<()> {
+    let (mut filled, began) = (0, Instant::now());
+    while filled < bytes && began.elapsed() < FILL_PATIENCE {
         let time = Duration::from_millis(200);
-        filled += BULK.run(peer.address, topic, time)?.bytes;
+        filled += BULK.run(peer.target(), topic, time)?.bytes;
     }
     Ok(())
+}
+
+fn restart(peer: &mut Peer, site: &Site) -> io::Result<()> {
+    if peer.kind.is_forgetful() {
+        std::thread::sleep(FORGETFUL_PAUSE);
+    }
+    peer.restart(site).map(|_| ())
 }
 
 fn measure(peer: &Peer, load: impl FnOnce(&Peer) -> io::Result<Outcome>) -> io::Result<Sample> {

@@ -1,0 +1,100 @@
+//! Many partitions on one peer: what each costs, and what the others notice of them.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::load::{Outcome, Produce, fetch_again, touch};
+use crate::peer::{Kind, Peer, Site};
+use crate::rows::{STEADY, settle};
+
+/// One request after the other, of 1 KiB, to a topic of its own.
+const BESIDE: Produce = Produce {
+    partitions: 8,
+    rate: None,
+    ..STEADY
+};
+const BESIDE_TIME: Duration = Duration::from_secs(1);
+
+/// A peer with `partitions` that hold one record each.
+#[derive(Debug, Serialize)]
+pub struct Crowd {
+    pub partitions: i32,
+    pub created_ms: f64,
+    /// Memory that each takes after its record was written, and after a start.
+    pub partition_kilobytes: f64,
+    pub started_partition_kilobytes: f64,
+    /// Files open after a start that were not before there were any.
+    pub open_files: i64,
+    /// Of requests to another topic, one after the other.
+    pub produce_p50_ms: f64,
+    pub produce_p99_ms: f64,
+    pub fetch_p50_ms: f64,
+    pub fetch_p99_ms: f64,
+    /// To the first acknowledgement.
+    pub start_ms: f64,
+    pub start_after_kill_ms: f64,
+}
+
+impl Crowd {
+    pub fn of(partitions: i32, kind: Kind, site: &Site) -> io::Result<Crowd> {
+        let mut peer = Peer::start(kind, site)?;
+        let (beside, crowd) = ("beside", "crowd");
+        Client::connect(peer.address)?.create_topic(beside, BESIDE.partitions)?;
+        settle(&peer, beside, BESIDE.partitions)?;
+        let (empty_bytes, empty_files) = (peer.resident_bytes()?, peer.open_files()?);
+        let began = Instant::now();
+        Client::connect(peer.address)?.create_topic(crowd, partitions)?;
+        let created_ms = milliseconds(began.elapsed());
+        settle(&peer, crowd, partitions)?;
+        touch(peer.target(), crowd, partitions)?;
+        let each = |peer: &Peer| {
+            let grown = peer.resident_bytes()?.saturating_sub(empty_bytes);
+            Ok::<f64, io::Error>(grown as f64 / f64::from(partitions) / 1e3)
+        };
+        let partition_kilobytes = each(&peer)?;
+        let produce = BESIDE.run(peer.target(), beside, BESIDE_TIME)?;
+        let fetch = fetch_again(peer.target(), beside, BESIDE.partitions, BESIDE_TIME)?;
+        let start_ms = until_acknowledged(&mut peer, crowd, |p| p.restart(site))?;
+        let started_partition_kilobytes = each(&peer)?;
+        let open_files = peer.open_files()? as i64 - empty_files as i64;
+        let start_after_kill_ms =
+            until_acknowledged(&mut peer, crowd, |p| p.kill_and_restart(site))?;
+        Ok(Crowd {
+            partitions,
+            created_ms,
+            partition_kilobytes,
+            started_partition_kilobytes,
+            open_files,
+            produce_p50_ms: quantile(&produce, 0.5),
+            produce_p99_ms: quantile(&produce, 0.99),
+            fetch_p50_ms: quantile(&fetch, 0.5),
+            fetch_p99_ms: quantile(&fetch, 0.99),
+            start_ms,
+            start_after_kill_ms,
+        })
+    }
+}
+
+fn quantile(outcome: &Outcome, quantile: f64) -> f64 {
+    outcome.latency.value_at_quantile(quantile) as f64 / 1e3
+}
+
+/// From the start of its process to the first record that it takes.
+fn until_acknowledged(
+    peer: &mut Peer,
+    topic: &str,
+    start: impl FnOnce(&mut Peer) -> io::Result<Duration>,
+) -> io::Result<f64> {
+    // Ending it may take long, and is not counted.
+    let took = start(peer)?;
+    let began = Instant::now();
+    settle(peer, topic, 1)?;
+    Ok(milliseconds(took + began.elapsed()))
+}
+
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
