@@ -257,9 +257,9 @@ fn shards(kind: Kind, site: &Site) -> io::Result<Table> {
         let peer = Peer::start_with(kind, site, &["--shards", &shards.to_string()])?;
         let (bulk, bulk_cpu) = loaded(&peer, "bulk", &BULK)?;
         let (small, small_cpu) = loaded(&peer, "small", &MANY)?;
-        fill(&peer, "bulk", 256 << 20)?;
+        let records = bulk.records + fill(&peer, "bulk", 256 << 20)?;
         let before = peer.cpu_seconds()?;
-        let drained = drain(peer.target(), "bulk", BULK.partitions)?;
+        let drained = drain(peer.target(), "bulk", BULK.partitions, records)?;
         let drain_cpu = peer.cpu_seconds()? - before;
         let per_second = |done: &Outcome| done.bytes as f64 / done.seconds / 1e6;
         let per_megabyte = |cpu: f64, done: &Outcome| cpu * 1e3 / (done.bytes as f64 / 1e6);

@@ -251,12 +251,18 @@ fn check(response: produce::Response) -> io::Result<()> {
         .try_for_each(|a| ok(a.error_code, "Produce"))
 }
 
-/// Reads all of a topic once, a connection for each half of the partitions.
-pub fn drain(target: Target, topic: &str, partitions: i32) -> io::Result<Outcome> {
-    at_once(2, |first| {
+/// Reads all of a topic once, a connection for each half of the partitions. It holds `records` or more.
+pub fn drain(target: Target, topic: &str, partitions: i32, records: u64) -> io::Result<Outcome> {
+    let drained = at_once(2, |first| {
         let mine: Vec<i32> = (first as i32..partitions).step_by(2).collect();
         drain_some(target, topic, &mine)
-    })
+    })?;
+    match drained.records {
+        read if read < records => Err(io::Error::other(format!(
+            "read {read} of {records} records"
+        ))),
+        _ => Ok(drained),
+    }
 }
 
 fn drain_some(target: Target, topic: &str, partitions: &[i32]) -> io::Result<Outcome> {
@@ -279,7 +285,7 @@ fn drain_some(target: Target, topic: &str, partitions: &[i32]) -> io::Result<Out
                 offset = batch.header().last_offset() + 1;
             }
             outcome.answered(since, bytes, records);
-            if offset >= data.high_watermark {
+            if offset >= data.high_watermark && offset > 0 {
                 break;
             }
             if bytes > 0 {

@@ -288,14 +288,15 @@ impl Row {
             }
             Load::Produce(load) => measure(peer, |p| load.run(p.target(), &topic, time)),
             Load::Drain { bytes, after } => {
-                fill(peer, &topic, *bytes)?;
+                let records = fill(peer, &topic, *bytes)?;
                 if *after == Before::Restart {
                     restart(peer, site)?;
                 }
-                measure(peer, |p| drain(p.target(), &topic, partitions))
+                measure(peer, |p| drain(p.target(), &topic, partitions, records))
             }
         };
-        if peer.kind.is_broker() {
+        // The Go gateway's answer is not one of Kafka's, and it deletes nothing.
+        if peer.kind.is_broker() && peer.kind != Kind::GoGateway {
             Client::connect(peer.address)?.delete_topic(&topic)?;
         }
         sample
@@ -321,14 +322,15 @@ pub fn settle(peer: &Peer, topic: &str, partitions: i32) -> io::Result<()> {
     }
 }
 
-/// Writes `bytes`, or as much as a slow peer takes in its time.
-pub fn fill(peer: &Peer, topic: &str, bytes: u64) -> io::Result<()> {
-    let (mut filled, began) = (0, Instant::now());
+/// Writes `bytes`, or as much as a slow peer takes in its time. Gives the number of records.
+pub fn fill(peer: &Peer, topic: &str, bytes: u64) -> io::Result<u64> {
+    let (mut filled, mut records, began) = (0, 0, Instant::now());
     while filled < bytes && began.elapsed() < FILL_PATIENCE {
-        let time = Duration::from_millis(200);
-        filled += BULK.run(peer.target(), topic, time)?.bytes;
+        let done = BULK.run(peer.target(), topic, Duration::from_millis(200))?;
+        filled += done.bytes;
+        records += done.records;
     }
-    Ok(())
+    Ok(records)
 }
 
 fn restart(peer: &mut Peer, site: &Site) -> io::Result<()> {

@@ -9,6 +9,8 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
+
 use super::{START_PATIENCE, Site, spawn, wait_for};
 
 /// Counted from the one for clients: the broker's, the master's, the volume server's, the filer's, and
@@ -78,13 +80,25 @@ pub fn start(
                 .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))))
         };
         match wait_for(address, has_ended) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return await_broker(address),
             Err(error) if began.elapsed() > START_PATIENCE => return Err(error),
             // It ends if the master does not know of the broker yet.
             Err(_) => {
                 children.pop();
                 std::thread::sleep(Duration::from_millis(200));
             }
+        }
+    }
+}
+
+/// The gateway answers before its broker takes part in the cluster. Waits until a topic can be made.
+fn await_broker(address: SocketAddr) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match Client::connect(address)?.create_topic("ready", 1) {
+            Err(error) if began.elapsed() > START_PATIENCE => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(()) => return Ok(()),
         }
     }
 }
