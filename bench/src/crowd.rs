@@ -17,6 +17,8 @@ const BESIDE: Produce = Produce {
     ..STEADY
 };
 const BESIDE_TIME: Duration = Duration::from_secs(1);
+/// Of one topic. Kafka makes less than 10,000 partitions with one request.
+const TOPIC_PARTITIONS: i32 = 1000;
 
 /// A peer with `partitions` that hold one record each.
 #[derive(Debug, Serialize)]
@@ -41,15 +43,20 @@ pub struct Crowd {
 impl Crowd {
     pub fn of(partitions: i32, kind: Kind, site: &Site) -> io::Result<Crowd> {
         let mut peer = Peer::start(kind, site)?;
-        let (beside, crowd) = ("beside", "crowd");
+        let beside = "beside";
         Client::connect(peer.address)?.create_topic(beside, BESIDE.partitions)?;
         settle(&peer, beside, BESIDE.partitions)?;
         let (empty_bytes, empty_files) = (peer.resident_bytes()?, peer.open_files()?);
+        let topics: Vec<(String, i32)> = topics(partitions).collect();
         let began = Instant::now();
-        Client::connect(peer.address)?.create_topic(crowd, partitions)?;
+        for (topic, partitions) in &topics {
+            Client::connect(peer.address)?.create_topic(topic, *partitions)?;
+        }
         let created_ms = milliseconds(began.elapsed());
-        settle(&peer, crowd, partitions)?;
-        touch(peer.target(), crowd, partitions)?;
+        for (topic, partitions) in &topics {
+            settle(&peer, topic, *partitions)?;
+            touch(peer.target(), topic, *partitions)?;
+        }
         let each = |peer: &Peer| {
             let grown = peer.resident_bytes()?.saturating_sub(empty_bytes);
             Ok::<f64, io::Error>(grown as f64 / f64::from(partitions) / 1e3)
@@ -57,11 +64,12 @@ impl Crowd {
         let partition_kilobytes = each(&peer)?;
         let produce = BESIDE.run(peer.target(), beside, BESIDE_TIME)?;
         let fetch = fetch_again(peer.target(), beside, BESIDE.partitions, BESIDE_TIME)?;
-        let start_ms = until_acknowledged(&mut peer, crowd, |p| p.restart(site))?;
+        let (first, _) = &topics[0];
+        let start_ms = until_acknowledged(&mut peer, first, |p| p.restart(site))?;
         let started_partition_kilobytes = each(&peer)?;
         let open_files = peer.open_files()? as i64 - empty_files as i64;
         let start_after_kill_ms =
-            until_acknowledged(&mut peer, crowd, |p| p.kill_and_restart(site))?;
+            until_acknowledged(&mut peer, first, |p| p.kill_and_restart(site))?;
         Ok(Crowd {
             partitions,
             created_ms,
@@ -76,6 +84,17 @@ impl Crowd {
             start_after_kill_ms,
         })
     }
+}
+
+/// As many as it takes, with the partitions of each.
+fn topics(partitions: i32) -> impl Iterator<Item = (String, i32)> {
+    let first = (0..partitions).step_by(TOPIC_PARTITIONS as usize);
+    first.map(move |first| {
+        (
+            format!("crowd-{first}"),
+            TOPIC_PARTITIONS.min(partitions - first),
+        )
+    })
 }
 
 fn quantile(outcome: &Outcome, quantile: f64) -> f64 {
@@ -97,4 +116,25 @@ fn until_acknowledged(
 
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_has_as_many_partitions_as_it_says() {
+        for count in [1, 999, 1000, 1001, 10_000] {
+            let topics: Vec<_> = topics(count).collect();
+            assert_eq!(
+                topics.iter().map(|(_, partitions)| partitions).sum::<i32>(),
+                count
+            );
+            assert!(
+                topics
+                    .iter()
+                    .all(|(_, partitions)| (1..=1000).contains(partitions))
+            );
+        }
+    }
 }
