@@ -33,6 +33,7 @@ pub struct Crowd {
     /// Of requests to another topic, one after the other.
     pub produce_p50_ms: f64,
     pub produce_p99_ms: f64,
+    pub produce_longest_ms: f64,
     pub fetch_p50_ms: f64,
     pub fetch_p99_ms: f64,
     /// To the first acknowledgement.
@@ -43,10 +44,11 @@ pub struct Crowd {
 impl Crowd {
     pub fn of(partitions: i32, kind: Kind, site: &Site) -> io::Result<Crowd> {
         let mut peer = Peer::start(kind, site)?;
+        let empty_files = peer.open_files()?;
         let beside = "beside";
         Client::connect(peer.address)?.create_topic(beside, BESIDE.partitions)?;
         settle(&peer, beside, BESIDE.partitions)?;
-        let (empty_bytes, empty_files) = (peer.resident_bytes()?, peer.open_files()?);
+        let empty_bytes = peer.resident_bytes()?;
         let topics: Vec<(String, i32)> = topics(partitions).collect();
         let began = Instant::now();
         for (topic, partitions) in &topics {
@@ -62,14 +64,17 @@ impl Crowd {
             Ok::<f64, io::Error>(grown as f64 / f64::from(partitions) / 1e3)
         };
         let partition_kilobytes = each(&peer)?;
+        // What is written back is not to be what is measured.
+        rustix::fs::sync();
         let produce = BESIDE.run(peer.target(), beside, BESIDE_TIME)?;
         let fetch = fetch_again(peer.target(), beside, BESIDE.partitions, BESIDE_TIME)?;
-        let (first, _) = &topics[0];
-        let start_ms = until_acknowledged(&mut peer, first, |p| p.restart(site))?;
-        let started_partition_kilobytes = each(&peer)?;
+        // Ending it may take long, and is not counted.
+        let (took, began) = (peer.restart(site)?, Instant::now());
         let open_files = peer.open_files()? as i64 - empty_files as i64;
-        let start_after_kill_ms =
-            until_acknowledged(&mut peer, first, |p| p.kill_and_restart(site))?;
+        let start_ms = milliseconds(took + until_acknowledged(&peer, &topics, began)?);
+        let started_partition_kilobytes = each(&peer)?;
+        let (took, began) = (peer.kill_and_restart(site)?, Instant::now());
+        let start_after_kill_ms = milliseconds(took + until_acknowledged(&peer, &topics, began)?);
         Ok(Crowd {
             partitions,
             created_ms,
@@ -78,6 +83,7 @@ impl Crowd {
             open_files,
             produce_p50_ms: quantile(&produce, 0.5),
             produce_p99_ms: quantile(&produce, 0.99),
+            produce_longest_ms: quantile(&produce, 1.0),
             fetch_p50_ms: quantile(&fetch, 0.5),
             fetch_p99_ms: quantile(&fetch, 0.99),
             start_ms,
@@ -101,17 +107,14 @@ fn quantile(outcome: &Outcome, quantile: f64) -> f64 {
     outcome.latency.value_at_quantile(quantile) as f64 / 1e3
 }
 
-/// From the start of its process to the first record that it takes.
+/// Until the first of the topics takes a record.
 fn until_acknowledged(
-    peer: &mut Peer,
-    topic: &str,
-    start: impl FnOnce(&mut Peer) -> io::Result<Duration>,
-) -> io::Result<f64> {
-    // Ending it may take long, and is not counted.
-    let took = start(peer)?;
-    let began = Instant::now();
-    settle(peer, topic, 1)?;
-    Ok(milliseconds(took + began.elapsed()))
+    peer: &Peer,
+    topics: &[(String, i32)],
+    began: Instant,
+) -> io::Result<Duration> {
+    settle(peer, &topics[0].0, 1)?;
+    Ok(began.elapsed())
 }
 
 pub fn milliseconds(time: Duration) -> f64 {

@@ -164,6 +164,7 @@ fn partitions(kind: Kind, site: &Site) -> io::Result<Table> {
             ("files open after a start", crowd.open_files as f64),
             ("produce beside, p50 ms", crowd.produce_p50_ms),
             ("produce p99 ms", crowd.produce_p99_ms),
+            ("longest ms", crowd.produce_longest_ms),
             ("fetch beside, p50 ms", crowd.fetch_p50_ms),
             ("fetch p99 ms", crowd.fetch_p99_ms),
             ("start, ms", crowd.start_ms),
