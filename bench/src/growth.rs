@@ -13,6 +13,7 @@ use crate::environment::{Clock, Environment};
 use crate::life::connect_idle;
 use crate::load::{Outcome, Produce, drain, metadata};
 use crate::peer::{Kind, Peer, Site};
+use crate::report::Figure;
 use crate::rows::{BULK, MANY, fill, settle};
 
 /// How far it goes: ten times as much each time.
@@ -216,11 +217,13 @@ fn topics(kind: Kind, site: &Site) -> io::Result<Table> {
         }
         let create = began.elapsed();
         let grown = peer.resident_bytes()?.saturating_sub(before);
+        let more = one_by_one(&mut client)?;
         let all = metadata(peer.target(), None, LOAD_TIME)?;
         let one = metadata(peer.target(), Some(&names[count / 2]), LOAD_TIME)?;
         Ok([
             ("created, ms", milliseconds(create)),
             ("KB each", grown as f64 / count as f64 / 1e3),
+            ("one more, ms", more),
             ("Metadata of all, p50 ms", quantile(&all, 0.5)),
             ("all p99 ms", quantile(&all, 0.99)),
             ("all KB", all.bytes as f64 / all.requests as f64 / 1e3),
@@ -228,6 +231,17 @@ fn topics(kind: Kind, site: &Site) -> io::Result<Table> {
             ("one p99 ms", quantile(&one, 0.99)),
         ])
     })
+}
+
+/// What a topic takes to be made beside those that are there, in ms: the median of some.
+fn one_by_one(client: &mut Client) -> io::Result<f64> {
+    let create = |n| {
+        let began = Instant::now();
+        client.create_topic(&format!("more-{n}"), 1)?;
+        Ok(milliseconds(began.elapsed()))
+    };
+    let took: Vec<f64> = (0..9).map(create).collect::<io::Result<_>>()?;
+    Ok(Figure::of(took).median)
 }
 
 fn batches(kind: Kind, site: &Site) -> io::Result<Table> {

@@ -1,5 +1,6 @@
 //! Where the peers' programs come from: Tidegate is built, the others are fetched if they are not there.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,8 @@ pub struct Site {
     /// SeaweedFS's program.
     pub weed: PathBuf,
     pub work: PathBuf,
+    /// Locked for as long as this is alive: two at a time would measure each other.
+    _lock: File,
 }
 
 impl Site {
@@ -29,12 +32,16 @@ impl Site {
         let target = profile.parent().unwrap_or(Path::new("."));
         let work = target.join("bench");
         std::fs::create_dir_all(&work)?;
+        let lock = File::create(work.join("lock"))?;
+        lock.try_lock()
+            .map_err(|_| io::Error::other("another one runs, and would be measured too"))?;
         let site = Site {
             tidegate: target.join("release/tidegate"),
             kafka_libs: work.join("kafka-libs"),
             kafka_conf: root.join("bench/kafka"),
             weed: work.join("weed/bin/weed"),
             work,
+            _lock: lock,
         };
         if kinds.iter().any(|kind| kind.is_tidegate()) {
             let mut build = Command::new("cargo");
