@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::client::Client;
 use crate::load::{Outcome, Produce, fetch_again, touch};
 use crate::peer::{Kind, Peer, Site};
-use crate::rows::{STEADY, settle};
+use crate::rows::{STEADY, await_acknowledgement, settle};
 
 /// One request after the other, of 1 KiB, to a topic of its own.
 const BESIDE: Produce = Produce {
@@ -113,7 +113,7 @@ fn until_acknowledged(
     topics: &[(String, i32)],
     began: Instant,
 ) -> io::Result<Duration> {
-    settle(peer, &topics[0].0, 1)?;
+    await_acknowledgement(peer, &topics[0].0)?;
     Ok(began.elapsed())
 }
 

@@ -13,7 +13,7 @@ use crate::goals::Verdict;
 use crate::load::Produce;
 use crate::peer::{Kind, Peer, Site};
 use crate::report::Figure;
-use crate::rows::{BULK, settle};
+use crate::rows::{BULK, await_acknowledgement, settle};
 
 /// The name under which this stands among the rows.
 pub const ROW: &str = "life";
@@ -163,7 +163,7 @@ fn start_after_kill(peer: &mut Peer, site: &Site) -> io::Result<f64> {
     }
     let began = Instant::now();
     peer.kill_and_restart(site)?;
-    settle(peer, topic, 1)?;
+    await_acknowledgement(peer, topic)?;
     Ok(milliseconds(began.elapsed()))
 }
 

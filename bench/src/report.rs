@@ -45,7 +45,7 @@ impl Figure {
         Figure::of(pairs.map(|(own, other)| own / other).collect())
     }
 
-    /// The median, and from where to where it went.
+    /// The median, and from where to where it went if there is more than one round.
     pub fn spread(&self) -> String {
         let digits = match self.median {
             m if m < 20.0 => 2,
@@ -54,7 +54,10 @@ impl Figure {
         let Figure {
             median, min, max, ..
         } = self;
-        format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+        match self.rounds.len() {
+            1 => format!("{median:.digits$}"),
+            _ => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use crate::client::Client;
 use crate::floor::raw_syncs;
 use crate::goals::Bound::{AtLeast, AtMost, Below};
 use crate::goals::{Bound, Goal, Measure, Of};
-use crate::load::{Outcome, Produce, drain};
+use crate::load::{Outcome, Produce, drain, touch};
 use crate::peer::{Kind, Peer, Site};
 
 /// A topic is written for so long at most before it is read, however slow the peer.
 const FILL_PATIENCE: Duration = Duration::from_secs(20);
+/// A topic or a peer is new for so long at most.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than the interval at which SeaweedMQ's broker writes down what it holds.
 const FORGETFUL_PAUSE: Duration = Duration::from_secs(7);
 /// Up to so many a second a disk may sync each request by itself.
@@ -316,8 +318,20 @@ pub fn settle(peer: &Peer, topic: &str, partitions: i32) -> io::Result<()> {
     loop {
         match one.run(peer.target(), topic, Duration::from_millis(50)) {
             Ok(_) => return Ok(()),
-            Err(error) if began.elapsed() > Duration::from_secs(30) => return Err(error),
+            Err(error) if began.elapsed() > SETTLE_PATIENCE => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Waits for the first acknowledgement of a peer that has just been started.
+pub fn await_acknowledgement(peer: &Peer, topic: &str) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match touch(peer.target(), topic, 1) {
+            Ok(()) => return Ok(()),
+            Err(error) if began.elapsed() > SETTLE_PATIENCE => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
