@@ -37,8 +37,8 @@ pub(crate) use layers::{nearest, printable, quote};
 pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
 pub use value::{
-    Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, Pin, RecordValidation,
-    Routing, Store, shard_port,
+    Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, MigrationPolicy, Pin,
+    RecordValidation, Routing, Store, shard_port,
 };
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
@@ -169,6 +169,8 @@ options! {
         group_consumer_assignors: Vec<Assignor> = Is("uniform,range"), List("uniform|range"), kafka "group.consumer.assignors";
         /// Shortest time between two times that the partitions of a group of the consumer protocol are shared out.
         group_consumer_assignment_interval as "group_consumer_assignment_interval_ms": Duration = Is("1000"), millis(0, HOUR_MS), kafka "group.consumer.assignment.interval.ms";
+        /// Whether a group with members goes over to the consumer protocol when such a member joins (upgrade), and back when its last such member goes (downgrade).
+        group_consumer_migration_policy: MigrationPolicy = Is("bidirectional"), Choice(MigrationPolicy::NAMES), kafka "group.consumer.migration.policy";
         /// Groups, per shard.
         max_groups: usize = Is("100000"), count(1, 10_000_000);
         /// Members of all groups, per shard.

@@ -121,6 +121,18 @@ choices! {
         Header = "header",
     }
 
+    /// Which way groups with members go over from one protocol to the other.
+    MigrationPolicy {
+        /// Both ways.
+        Bidirectional = "bidirectional",
+        /// A classic group becomes one of the consumer protocol when a member of that protocol joins.
+        Upgrade = "upgrade",
+        /// A group of the consumer protocol becomes a classic one when all of its members are classic.
+        Downgrade = "downgrade",
+        /// None.
+        Disabled = "disabled",
+    }
+
     /// Form of the log.
     LogFormat {
         /// For people.

@@ -1,11 +1,16 @@
 //! A group of either kind, and what is the same for both.
 
+use super::classic::Join;
 use super::consumer::Refusal;
 use super::offsets::{Committed, Offsets, TopicPartition};
-use super::{AppendError, Caller, Step, Then, classic, consumer};
-use crate::wire::{ErrorCode, StrBytes, consumer_group_heartbeat, list_groups};
+use super::{AppendError, Caller, Step, Then, Ticket, classic, consumer};
+use crate::wire::leave_group::{MemberIdentity, MemberResponse};
+use crate::wire::{
+    ErrorCode, StrBytes, consumer_group_heartbeat, heartbeat, join_group, list_groups, sync_group,
+};
 
-/// A group. While it has no members it becomes one of the kind that the first who joins speaks.
+/// A group. While it has no members it becomes one of the kind that the first who joins speaks; one with
+/// members goes over when a member of the consumer protocol joins, and back when the last one is gone.
 #[derive(Debug)]
 pub enum Group {
     Classic(Box<classic::Group>),
@@ -60,6 +65,7 @@ impl Group {
 
     pub fn expire(&mut self, step: &mut Step<'_>) {
         either!(self, group => group.expire(step));
+        self.downgrade(step);
     }
 
     pub fn delete(&mut self, step: &mut Step<'_>) -> Result<(), ErrorCode> {
@@ -166,22 +172,104 @@ impl Group {
     ) -> Result<consumer_group_heartbeat::Response, Refusal> {
         if let Group::Classic(group) = self
             && request.member_epoch == 0
-            && group.state() == classic::State::Empty
         {
-            *self = Group::Consumer(Box::new(group.become_consumer()));
+            let upgraded = match group.state() {
+                classic::State::Dead => return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE.into()),
+                classic::State::Empty => group.become_consumer(),
+                _ => {
+                    // A member that is refused later must not change anything.
+                    consumer::check_newcomer(request, group.size(), step.rules)?;
+                    let upgraded = group.upgrade(step);
+                    upgraded.map_err(|why| Refusal::no_upgrade(group.id(), why))?
+                }
+            };
+            *self = Group::Consumer(Box::new(upgraded));
         }
-        match self {
+        let result = match self {
             Group::Consumer(group) => group.heartbeat(request, caller, step),
             Group::Classic(group) => Err(Refusal::not_a_consumer_group(group.id())),
-        }
+        };
+        self.downgrade(step);
+        result
     }
 
-    /// A JoinGroup comes, and there are no members: the group becomes a classic one.
-    pub fn become_classic(&mut self, step: &mut Step<'_>) {
+    /// Takes a JoinGroup. It is answered by an effect, or by what this gives.
+    pub fn join(&mut self, join: Join, step: &mut Step<'_>) -> Option<join_group::Response> {
         if let Group::Consumer(group) = self
             && group.state() == consumer::State::Empty
         {
             *self = Group::Classic(Box::new(group.become_classic(step)));
+        }
+        let response = match self {
+            Group::Classic(group) => {
+                group.join(join, step);
+                None
+            }
+            Group::Consumer(group) => Some(group.join(join, step)),
+        };
+        self.downgrade(step);
+        response
+    }
+
+    /// Takes a SyncGroup. It is answered by an effect, or by what this gives.
+    pub fn sync(
+        &mut self,
+        request: &sync_group::Request,
+        ticket: Ticket,
+        step: &mut Step<'_>,
+    ) -> Option<sync_group::Response> {
+        match self {
+            Group::Classic(group) => {
+                group.sync(request, ticket, step);
+                None
+            }
+            Group::Consumer(group) => {
+                let synced = group.sync(request, step);
+                Some(synced.unwrap_or_else(|error_code| sync_group::Response {
+                    error_code,
+                    ..sync_group::Response::default()
+                }))
+            }
+        }
+    }
+
+    /// Takes a Heartbeat.
+    pub fn heartbeat(
+        &mut self,
+        request: &heartbeat::Request,
+        step: &mut Step<'_>,
+    ) -> Result<(), ErrorCode> {
+        let alive = match self {
+            Group::Consumer(group) => group.classic_heartbeat(request, step),
+            Group::Classic(group) => {
+                let instance_id = request.group_instance_id.as_ref();
+                group.heartbeat(&request.member_id, instance_id, request.generation_id, step)
+            }
+        };
+        // A stop may have come between the leaving of the last other member and this.
+        self.downgrade(step);
+        alive
+    }
+
+    /// Takes a LeaveGroup.
+    pub fn leave(
+        &mut self,
+        members: &[MemberIdentity],
+        step: &mut Step<'_>,
+    ) -> Result<Vec<MemberResponse>, ErrorCode> {
+        let responses = match self {
+            Group::Classic(group) => group.leave(members, step),
+            Group::Consumer(group) => group.classic_leave(members, step),
+        };
+        self.downgrade(step);
+        responses
+    }
+
+    fn downgrade(&mut self, step: &mut Step<'_>) {
+        if let Group::Consumer(group) = self
+            && group.is_downgraded(step)
+        {
+            *self = Group::Classic(Box::new(group.downgrade(step)));
         }
     }
 }

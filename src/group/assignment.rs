@@ -43,6 +43,28 @@ pub fn find_twice<'a>(
     None
 }
 
+/// What a member is assigned, where that can be read and says nothing else.
+pub fn assigned(bytes: &Bytes) -> Option<Vec<consumer_protocol::TopicPartition>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let assignment = consumer_protocol::decode::<Assignment>(bytes.clone()).ok()?;
+    let has_more = assignment.user_data.is_some_and(|data| !data.is_empty());
+    (!has_more).then_some(assignment.assigned_partitions)
+}
+
+/// An assignment for a member with this metadata, in its version.
+pub fn encode(parts: Vec<consumer_protocol::TopicPartition>, metadata: &Bytes) -> Bytes {
+    let version = metadata.first_chunk().map_or(0, |b| i16::from_be_bytes(*b));
+    let assignment = Assignment {
+        assigned_partitions: parts,
+        user_data: None,
+    };
+    let versions = consumer_protocol::VERSIONS;
+    let version = version.clamp(*versions.start(), *versions.end());
+    consumer_protocol::encode(&assignment, version)
+}
+
 /// The topics that a member subscribes to; `None` if its metadata cannot be read.
 pub fn topics(metadata: Bytes) -> Option<Vec<StrBytes>> {
     let subscription = consumer_protocol::decode::<Subscription>(metadata).ok()?;

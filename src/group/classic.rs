@@ -8,7 +8,7 @@ use super::assignment::{self, CONSUMER};
 use super::member::{Caller, Member, Terms, detached};
 use super::offsets::{Committed, Offsets, TopicPartition};
 use super::records::Record;
-use super::{AppendError, Replaced, Step, Support, Then, Ticket, consumer};
+use super::{AppendError, ConsumerRules, Replaced, Step, Support, Then, Ticket, consumer};
 use crate::wire::group_records::{GroupMetadataValue, MemberMetadata};
 use crate::wire::join_group::JoinGroupResponseMember;
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
@@ -209,6 +209,70 @@ impl Group {
             && self.size() == 0
             && self.generation == 0
             && self.offsets.is_untouched()
+    }
+
+    /// What a group of the consumer protocol was, now that all of its members are classic ones. It
+    /// rebalances at once.
+    pub fn in_place_of(
+        id: StrBytes,
+        generation: i32,
+        members: Vec<(StrBytes, Member)>,
+        offsets: Offsets,
+        mut others: Vec<Record>,
+        step: &mut Step<'_>,
+    ) -> Self {
+        let mut group = Group::new(id, step.now.wall_ms);
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER.into());
+        group.offsets = offsets;
+        group.state = State::Stable;
+        for (member_id, member) in members {
+            group.enter(member_id.clone(), member);
+            group.keep_alive(&member_id, step);
+        }
+        group.protocol = group.elect_protocol();
+        group.subscribed = group.subscriptions();
+        others.push(group.record(|_, member| member.assignment.clone()));
+        step.append(others, Then::Nothing);
+        group.prepare_rebalance("the last member of the consumer protocol is gone", step);
+        group
+    }
+
+    /// Whether its members speak the protocol of consumers, so that another can share out among them.
+    fn check_upgrade(&self, rules: &ConsumerRules) -> Result<(), &'static str> {
+        if !rules.upgrades {
+            Err("online upgrade is disabled")
+        } else if !self.is_consumers() {
+            Err("the group does not use the consumer embedded protocol")
+        } else if self.members.len() > rules.max_size {
+            Err("the group size exceeds the consumer group maximum size")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A member of the consumer protocol joins: the group becomes one of that protocol, and its members
+    /// live on in it. Or why it cannot.
+    pub fn upgrade(&mut self, step: &mut Step<'_>) -> Result<consumer::Group, &'static str> {
+        self.check_upgrade(&step.rules.consumer)?;
+        let protocol = self.protocol.clone();
+        let convert = |(id, member): (&StrBytes, &Member)| {
+            let first = || member.terms.protocols.first().map(|p| p.name.clone());
+            let metadata = member.metadata(protocol.clone().or_else(first).as_ref());
+            let converted =
+                consumer::classic_member(member, metadata, self.generation, step.catalog);
+            Some((id.clone(), converted?))
+        };
+        let members: Option<Vec<_>> = self.members.iter().map(convert).collect();
+        let members = members.ok_or("the embedded consumer protocol is malformed")?;
+        let ids: Vec<_> = self.members.keys().cloned().collect();
+        for id in ids {
+            self.answer_waiting(&id, &id, ErrorCode::REBALANCE_IN_PROGRESS, step);
+        }
+        let offsets = std::mem::take(&mut self.offsets);
+        let mut group = consumer::Group::in_place_of(self.id.clone(), offsets, true);
+        group.take_over(self.generation, members, step);
+        Ok(group)
     }
 
     /// A group of the consumer protocol, which takes its place while it has no members.

@@ -20,7 +20,7 @@ use super::load::Replay;
 use super::messages::{GroupReply, GroupRequest, partition_of};
 use super::{AppendError, ConsumerRules, Now, OFFSETS_TOPIC, Rules, Step, Ticket};
 use crate::catalog::{Catalog, Topic};
-use crate::config::Config;
+use crate::config::{Config, MigrationPolicy};
 use crate::gateway::{Reply, Request, Shard};
 use crate::partition::messages::{Durability, Fetch, FetchPart, Produce};
 use crate::partition::owner::now_ms;
@@ -56,12 +56,22 @@ pub struct Options {
 
 impl From<&Config> for Options {
     fn from(config: &Config) -> Self {
+        let migration = config.group_consumer_migration_policy;
         Options {
             rules: Rules {
                 initial_rebalance_delay_ms: config.group_initial_rebalance_delay.as_millis() as i64,
                 group_max_size: config.group_max_size,
                 check_assignments: config.group_cooperative,
                 consumer: ConsumerRules {
+                    upgrades: matches!(
+                        migration,
+                        MigrationPolicy::Upgrade | MigrationPolicy::Bidirectional
+                    ),
+                    downgrades: matches!(
+                        migration,
+                        MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional
+                    ),
+                    mixes: migration != MigrationPolicy::Disabled,
                     session_timeout_ms: config.group_consumer_session_timeout.as_millis() as i64,
                     heartbeat_interval_ms: config.group_consumer_heartbeat_interval.as_millis()
                         as i32,

@@ -200,21 +200,6 @@ impl Groups {
         out.push(Outcome::Reply(ticket, reply));
     }
 
-    /// As [`Groups::with`], where only classic groups know the event.
-    fn with_classic<R>(
-        &mut self,
-        id: &str,
-        now: Now,
-        out: &mut Vec<Outcome>,
-        event: impl FnOnce(&mut classic::Group, &mut Step<'_>) -> R,
-    ) -> Option<R> {
-        let event = |group: &mut Group, step: &mut Step<'_>| match group {
-            Group::Classic(group) => Some(event(group, step)),
-            Group::Consumer(_) => None,
-        };
-        self.with(id, now, out, event).flatten()
-    }
-
     /// Runs one event of a group, and sees to what follows from it.
     fn with<R>(
         &mut self,
@@ -352,20 +337,11 @@ impl Groups {
             return refuse(error, out);
         }
         if self.groups.contains_key(&id) {
-            self.with(&id, now, out, |group, step| {
-                group.become_classic(step);
-                match group {
-                    Group::Classic(group) => group.join(join, step),
-                    Group::Consumer(_) => step.joined(
-                        join.ticket,
-                        join_group::Response {
-                            error_code: ErrorCode::INCONSISTENT_GROUP_PROTOCOL,
-                            member_id: join.request.member_id,
-                            ..join_group::Response::default()
-                        },
-                    ),
-                }
-            });
+            let (before, ticket) = (out.len(), join.ticket);
+            let joined = self.with(&id, now, out, |group, step| group.join(join, step));
+            if let Some(response) = joined.flatten() {
+                answer_when_stored(out, before, ticket, GroupReply::Join(response));
+            }
         } else {
             // Who has an id got it from a group that is no more.
             refuse(ErrorCode::UNKNOWN_MEMBER_ID, out);
@@ -421,10 +397,13 @@ impl Groups {
         now: Now,
         out: &mut Vec<Outcome>,
     ) {
-        let found = self.with_classic(&request.group_id, now, out, |group, step| {
-            group.sync(request, ticket, step);
+        let before = out.len();
+        let found = self.with(&request.group_id, now, out, |group, step| {
+            group.sync(request, ticket, step)
         });
-        if found.is_none() {
+        if let Some(Some(response)) = found {
+            answer_when_stored(out, before, ticket, GroupReply::Sync(response));
+        } else if found.is_none() {
             let response = sync_group::Response {
                 error_code: ErrorCode::UNKNOWN_MEMBER_ID,
                 ..sync_group::Response::default()
@@ -439,10 +418,8 @@ impl Groups {
         now: Now,
         out: &mut Vec<Outcome>,
     ) -> Result<(), ErrorCode> {
-        let instance_id = request.group_instance_id.as_ref();
-        let (member_id, generation) = (&request.member_id, request.generation_id);
-        let alive = self.with_classic(&request.group_id, now, out, |group, step| {
-            group.heartbeat(member_id, instance_id, generation, step)
+        let alive = self.with(&request.group_id, now, out, |group, step| {
+            group.heartbeat(request, step)
         });
         alive.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID))
     }
@@ -456,7 +433,7 @@ impl Groups {
         out: &mut Vec<Outcome>,
     ) {
         let before = out.len();
-        let left = self.with_classic(group, now, out, |group, step| group.leave(members, step));
+        let left = self.with(group, now, out, |group, step| group.leave(members, step));
         let reply = GroupReply::Leave(left.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID)));
         answer_when_stored(out, before, ticket, reply);
     }
@@ -650,6 +627,15 @@ impl GroupReply {
         match self {
             GroupReply::Leave(_) => GroupReply::Leave(Err(error)),
             GroupReply::Forget(_) => GroupReply::Forget(Err(error)),
+            GroupReply::Join(response) => GroupReply::Join(join_group::Response {
+                error_code: error,
+                member_id: response.member_id,
+                ..join_group::Response::default()
+            }),
+            GroupReply::Sync(_) => GroupReply::Sync(sync_group::Response {
+                error_code: error,
+                ..sync_group::Response::default()
+            }),
             GroupReply::ConsumerHeartbeat(_) => {
                 GroupReply::ConsumerHeartbeat(consumer_group_heartbeat::Response {
                     error_code: error,

@@ -101,6 +101,12 @@ pub struct ConsumerRules {
     pub assignors: Vec<Assignor>,
     /// Between two times that the partitions of a group are shared out (KIP-1263).
     pub assignment_interval_ms: i64,
+    /// A classic group becomes one of these when a member of their protocol joins.
+    pub upgrades: bool,
+    /// One of these becomes a classic group when all of its members are classic.
+    pub downgrades: bool,
+    /// Classic members may join one of these.
+    pub mixes: bool,
 }
 
 /// As in Kafka.
@@ -112,6 +118,9 @@ impl Default for ConsumerRules {
             max_size: i32::MAX as usize,
             assignors: Assignor::ALL.to_vec(),
             assignment_interval_ms: 1000,
+            upgrades: true,
+            downgrades: true,
+            mixes: true,
         }
     }
 }

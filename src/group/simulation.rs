@@ -219,9 +219,17 @@ impl World {
             rng,
             rules,
         };
-        let kinds: Vec<_> = (0..groups).map(|_| world.rng.random_ratio(1, 2)).collect();
+        // Groups of classic clients, of those of the consumer protocol, and of both.
+        let kinds: Vec<_> = (0..groups).map(|_| world.rng.random_range(0..3)).collect();
         world.clients = (0..clients)
-            .map(|n| world.new_client(n, kinds[n % groups]))
+            .map(|n| {
+                let is_consumer = match kinds[n % groups] {
+                    0 => false,
+                    1 => true,
+                    _ => world.rng.random_ratio(1, 2),
+                };
+                world.new_client(n, is_consumer)
+            })
             .collect();
         world.load();
         world.after(0, Event::Churn);
@@ -423,8 +431,13 @@ impl World {
         let Some((client, life)) = self.asked.remove(&ticket) else {
             return;
         };
-        if let GroupReply::ConsumerHeartbeat(response) = &reply {
-            self.check_told(client, response);
+        match &reply {
+            GroupReply::ConsumerHeartbeat(response) => self.check_heard(client, response),
+            GroupReply::Sync(response) if response.error_code.is_ok() => {
+                let told = self.assigned(response.assignment.clone());
+                self.check_told(client, self.clients[client].member_id.clone(), told);
+            }
+            _ => {}
         }
         if self.percent(self.trouble.lost_replies) {
             return;
@@ -495,8 +508,10 @@ impl World {
             };
             let request = request();
             self.note(format_args!("{client} asks {request:?}"));
-            if let GroupRequest::ConsumerHeartbeat { request, .. } = &request {
-                self.has_said(request);
+            match &request {
+                GroupRequest::ConsumerHeartbeat { request, .. } => self.has_said(request),
+                GroupRequest::Join { request, .. } => self.has_joined(request),
+                _ => {}
             }
             self.with_groups(|groups, now, out| groups.handle(request, ticket, unique, now, out));
         }
@@ -797,26 +812,19 @@ impl World {
         if !response.error_code.is_ok() {
             return self.refused(client, response.error_code);
         }
-        let assigned: BTreeSet<i32> = match response.assignment.is_empty() {
-            true => BTreeSet::new(),
-            false => {
-                let assignment = consumer_protocol::decode::<Assignment>(response.assignment);
-                let assignment =
-                    assignment.unwrap_or_else(|_| self.fail("an assignment cannot be read"));
-                assignment
-                    .assigned_partitions
-                    .into_iter()
-                    .flat_map(|p| p.partitions)
-                    .collect()
-            }
-        };
+        let assigned = self.assigned(response.assignment);
+        self.may_own
+            .insert(self.clients[client].member_id.clone(), assigned.clone());
         let one = &self.clients[client];
+        // Generations begin anew when a group goes from one protocol to the other by way of none.
+        let is_mixed = |c: &Client| c.group == one.group && c.consumer.is_some();
+        let is_mixed = self.clients.iter().any(is_mixed);
         // A static member stays the same under its new id.
         let who = one.instance_id.clone().unwrap_or(one.member_id.clone());
         for partition in &assigned {
             let place = (one.group, one.generation, *partition);
             let owner = self.owners.entry(place).or_insert_with(|| who.clone());
-            if *owner != who {
+            if *owner != who && !is_mixed {
                 let owner = owner.clone();
                 self.fail(&format!(
                     "partition {partition} belongs to {owner} and to {who}, in generation {}",
@@ -833,6 +841,16 @@ impl World {
         one.owned = assigned;
         one.doing = Doing::Fetching;
         self.fetch(client);
+    }
+
+    fn assigned(&self, bytes: Bytes) -> BTreeSet<i32> {
+        if bytes.is_empty() {
+            return BTreeSet::new();
+        }
+        let assignment = consumer_protocol::decode::<Assignment>(bytes);
+        let assignment = assignment.unwrap_or_else(|_| self.fail("an assignment cannot be read"));
+        let topics = assignment.assigned_partitions.into_iter();
+        topics.flat_map(|p| p.partitions).collect()
     }
 
     fn refused(&mut self, client: usize, error: ErrorCode) {

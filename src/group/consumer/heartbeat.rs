@@ -5,6 +5,7 @@ use std::fmt;
 use super::member::{Current, LEFT_FOR_A_WHILE, Member, MemberState, NEVER_MS, Terms};
 use super::reconcile::Way;
 use super::{Group, Step, by_topic, subscription};
+use crate::group::Rules;
 use crate::group::assignor::PartitionSet;
 use crate::group::member::Caller;
 use crate::store::PartitionId;
@@ -34,6 +35,12 @@ impl Refusal {
 
     pub fn not_a_consumer_group(id: &str) -> Self {
         let message = format_args!("Group {id} is not a consumer group.");
+        Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message)
+    }
+
+    pub fn no_upgrade(id: &str, why: &str) -> Self {
+        let message =
+            format_args!("Cannot upgrade classic group {id} to consumer group because {why}.");
         Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, message)
     }
 
@@ -117,8 +124,41 @@ pub fn check(
     Ok(())
 }
 
+/// Whether a group with this many members of another protocol would take a new one.
+pub fn check_newcomer(request: &Request, members: usize, rules: &Rules) -> Result<(), Refusal> {
+    has_room(members, rules)?;
+    match request.subscribed_topic_regex.as_deref() {
+        Some("") | None => Ok(()),
+        Some(regex) => is_regex(regex),
+    }
+}
+
+fn has_room(members: usize, rules: &Rules) -> Result<(), Refusal> {
+    let max = rules.consumer.max_size;
+    match members < max {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            ErrorCode::GROUP_MAX_SIZE_REACHED,
+            format_args!("The consumer group has reached its maximum capacity of {max} members."),
+        )),
+    }
+}
+
+fn is_regex(regex: &str) -> Result<(), Refusal> {
+    let invalid = |error| {
+        let error = reason_of(&error);
+        Refusal::new(
+            ErrorCode::INVALID_REGULAR_EXPRESSION,
+            format_args!(
+                "SubscribedTopicRegex `{regex}` is not a valid regular expression: {error}."
+            ),
+        )
+    };
+    subscription::compile(regex).map(drop).map_err(invalid)
+}
+
 /// Who a request is from.
-enum Place {
+pub(super) enum Place {
     New,
     Known,
     /// A static member under a new id, in the place of this one.
@@ -244,14 +284,10 @@ impl Group {
     }
 
     pub(super) fn check_room(&self, member_id: &str, step: &Step<'_>) -> Result<(), Refusal> {
-        let max = step.rules.consumer.max_size;
-        if self.members.len() < max || self.members.contains_key(member_id) {
-            return Ok(());
+        match self.members.contains_key(member_id) {
+            true => Ok(()),
+            false => has_room(self.members.len(), step.rules),
         }
-        Err(Refusal::new(
-            ErrorCode::GROUP_MAX_SIZE_REACHED,
-            format_args!("The consumer group has reached its maximum capacity of {max} members."),
-        ))
     }
 
     fn find(
@@ -319,19 +355,7 @@ impl Group {
         if terms.regex.is_empty() || !is_new || self.regexes.contains_key(&terms.regex) {
             return Ok(());
         }
-        let invalid = |error| {
-            let regex = &terms.regex;
-            let error = reason_of(&error);
-            Refusal::new(
-                ErrorCode::INVALID_REGULAR_EXPRESSION,
-                format_args!(
-                    "SubscribedTopicRegex `{regex}` is not a valid regular expression: {error}."
-                ),
-            )
-        };
-        subscription::compile(&terms.regex)
-            .map(drop)
-            .map_err(invalid)
+        is_regex(&terms.regex)
     }
 
     pub(super) fn enter(&mut self, member_id: &StrBytes, member: Member) {

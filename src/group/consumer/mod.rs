@@ -35,6 +35,7 @@ use member::{Member, MemberState, NEVER_MS, Terms};
 use stored::{Part, by_topic, member_parts};
 use subscription::Regexes;
 
+mod classic_members;
 mod heartbeat;
 pub mod member;
 mod reconcile;
@@ -43,7 +44,8 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-pub use heartbeat::{Refusal, check};
+pub use classic_members::classic_member;
+pub use heartbeat::{Refusal, check, check_newcomer};
 
 /// OffsetCommit: the first version that knows epochs of members.
 const COMMIT_VERSION_MIN: i16 = 9;

@@ -169,7 +169,7 @@ impl Group {
     }
 
     /// No partition has two owners, whatever the records say: the later epoch counts.
-    fn settle_owners(&mut self) {
+    pub(super) fn settle_owners(&mut self) {
         let mut by_epoch: Vec<_> = self.members.iter().collect();
         by_epoch.sort_by_key(|(_, member)| std::cmp::Reverse(member.current.epoch));
         let mut lost = Vec::new();

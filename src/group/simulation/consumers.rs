@@ -14,7 +14,8 @@ use crate::group::consumer::State;
 use crate::group::messages::GroupRequest;
 use crate::group::{Caller, Group};
 use crate::wire::consumer_group_heartbeat::{Assignment, Request, Response, TopicPartitions};
-use crate::wire::{ErrorCode, StrBytes, Uuid};
+use crate::wire::consumer_protocol::{self, Subscription};
+use crate::wire::{ErrorCode, StrBytes, Uuid, join_group};
 
 use super::BACKOFF_MS;
 
@@ -214,26 +215,39 @@ impl World {
         }
     }
 
+    /// A JoinGroup arrives: it says the same.
+    pub(super) fn has_joined(&mut self, request: &join_group::Request) {
+        let metadata = request.protocols[0].metadata.clone();
+        let Ok(said) = consumer_protocol::decode::<Subscription>(metadata) else {
+            self.fail("a subscription cannot be read");
+        };
+        let owned = said.owned_partitions.into_iter();
+        let owned = owned.flat_map(|p| p.partitions).collect();
+        self.may_own.insert(request.member_id.clone(), owned);
+    }
+
+    pub(super) fn check_heard(&mut self, client: usize, response: &Response) {
+        if let Some(Assignment { topic_partitions }) = &response.assignment {
+            let told = partitions(topic_partitions);
+            let member_id = response.member_id.clone().unwrap_or_default();
+            self.check_told(client, member_id, told);
+        }
+    }
+
     /// The oracle: what a member is told to have no other member of its group may have.
-    pub(super) fn check_told(&mut self, client: usize, response: &Response) {
-        let Some(Assignment { topic_partitions }) = &response.assignment else {
-            return;
-        };
-        let told = partitions(topic_partitions);
-        let member_id = response.member_id.clone().unwrap_or_default();
+    pub(super) fn check_told(&mut self, client: usize, member_id: StrBytes, told: BTreeSet<i32>) {
         let name = &self.names[self.clients[client].group];
-        let Some(Group::Consumer(group)) = self.groups.as_ref().and_then(|g| g.get(name)) else {
-            return;
-        };
-        for (other, may_own) in &self.may_own {
-            let both = told.intersection(may_own).next();
-            if let Some(both) = both
-                && *other != member_id
-                && group.has_member(other)
-            {
-                self.fail(&format!(
-                    "{member_id} is told to have {both} of {name}, and {other} has it"
-                ));
+        if let Some(Group::Consumer(group)) = self.groups.as_ref().and_then(|g| g.get(name)) {
+            for (other, may_own) in &self.may_own {
+                let both = told.intersection(may_own).next();
+                if let Some(both) = both
+                    && *other != member_id
+                    && group.has_member(other)
+                {
+                    self.fail(&format!(
+                        "{member_id} is told to have {both} of {name}, and {other} has it"
+                    ));
+                }
             }
         }
         self.may_own.entry(member_id).or_default().extend(told);
