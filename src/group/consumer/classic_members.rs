@@ -182,6 +182,10 @@ impl Group {
         // Kafka finds that out when it looks at the subscription.
         let said = said.map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
         let owned = partitions(&said.owned_partitions, step.catalog);
+        if matches!(place, Place::New) && !is_new && !owned.is_empty() {
+            // It was taken for dead, and others may have what it has. (Kafka takes it for a new one.)
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
         match &place {
             Place::New => self.enter(&member_id, Member::new(Terms::default())),
             Place::InPlaceOf(old_id) => self.replace(old_id, &member_id),
