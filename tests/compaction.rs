@@ -6,10 +6,13 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::prometheus::Scrape;
 use common::{Client, Gateway, data_folder, fetch_request, now_ms};
 use tidegate::record::{Builder, Compression, records, split_first};
 use tidegate::wire::{ErrorCode, StrBytes, Uuid};
@@ -388,6 +391,66 @@ fn a_topic_with_both_policies_is_compacted_and_loses_its_beginning() {
     let left = read(&mut client, "t");
     assert!(left.values().all(|record| record.key.starts_with(b"own ")));
     assert!(left.len() > 35, "{} are left", left.len());
+}
+
+#[test]
+fn a_log_that_cannot_be_compacted_stays_as_it_is_and_others_do_not_wait_for_it() {
+    let data = data_folder();
+    let options = [&OPTIONS[2..], &["--shards", "1"]].concat();
+    let off = [&options[..], &["--log-cleaner-enable", "false"]].concat();
+    let mut gateway = Gateway::start(data.path(), &off);
+    let mut client = gateway.connect();
+    let bad = client.create_topic_with("bad", 1, &EAGER);
+    let good = client.create_topic_with("good", 1, &EAGER);
+    let written = fill(&mut client, "bad", 4, now_ms());
+    let last = last_of_each(&fill(&mut client, "good", 3, now_ms()));
+    let plain = segments(data.path(), bad);
+    assert!(plain.len() > 3 && plain.values().all(|compacted| !compacted));
+    assert_eq!(gateway.stop(), Some(0));
+    let second = *plain.keys().nth(1).expect("a second segment");
+    let dir = data.path().join("data/topics").join(bad.to_string());
+    damage(&dir.join(format!("0/{second:020}.log")));
+
+    let admin = ["--admin", "127.0.0.1:0"];
+    let gateway = Gateway::start(data.path(), &[&options[..], &admin].concat());
+    let mut client = gateway.connect();
+    wait_compacted(data.path(), good);
+    assert_eq!(last_of_each(&read(&mut client, "good")), last);
+    let at = Gateway::admin(data.path());
+    let mut scraped = scrape(at);
+    wait_for(data.path(), "one is compacted, one is not", || {
+        scraped = scrape(at);
+        let of = |name| scraped.sum(name);
+        of("tidegate_uncleanable_partitions") == 1.0 && of("tidegate_compactions_total") > 0.0
+    });
+    assert_eq!(scraped.sum("tidegate_compaction_failures_total"), 1.0);
+    assert!(scraped.sum("tidegate_compaction_read_bytes_total") > 3e6);
+    assert!(scraped.sum("tidegate_compaction_written_bytes_total") > 4e5);
+    // What can be read of it is what was there.
+    assert_eq!(segments(data.path(), bad), plain);
+    let (found, _) = fetch_from(&mut client, "bad", 0);
+    assert!(found.iter().all(|(o, record)| written[o] == *record));
+    let log = Gateway::log(data.path());
+    assert_eq!(log.matches("cannot compact a log").count(), 1, "{log}");
+}
+
+/// What `/metrics` says.
+fn scrape(admin: SocketAddr) -> Scrape {
+    let mut stream = TcpStream::connect(admin).expect("the admin pages");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    Scrape::parse(body)
+}
+
+/// Flips a bit in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("the file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("it is written");
 }
 
 fn alter_topic(client: &mut Client, topic: &str, configs: &[(&str, &str)]) {
