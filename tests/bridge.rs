@@ -1,13 +1,18 @@
 //! The bridge against a real SeaweedFS: what it finds, what it changes, and what it says when servers
 //! are slow or gone.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use shards::{Options, Pin, ReplyTo, Service, Shard};
 use tidegate::bridge::{
     Bridge, BridgeConfig, BridgeError, BridgeThread, Condition, Entry, FuseAttributes, List,
-    Mutation, Placement, Removal, Role, TopicSpec, Transaction, etag, path,
+    Mutation, Placement, Removal, Role, Security, TopicSpec, Transaction, etag, path,
 };
 
 mod common;
@@ -530,6 +535,61 @@ fn without_a_volume_server_an_upload_fails_in_time_and_later_succeeds() {
     upload(&patient).expect("it is stored");
 }
 
+/// Nobody asks it.
+struct Quiet;
+
+impl Service for Quiet {
+    type Request = ();
+    type Reply = ();
+
+    fn handle(self: &Rc<Self>, (): (), reply: ReplyTo<()>) {
+        reply.send(());
+    }
+}
+
+#[test]
+fn an_answer_wakes_its_task_on_a_shard_that_works_on_meanwhile() {
+    let masters = vec!["127.0.0.1:1".parse().expect("an address")];
+    let config = BridgeConfig {
+        deadline: Duration::from_millis(200),
+        ..BridgeConfig::new(masters)
+    };
+    let (_thread, bridge) = Bridge::start(config).expect("a thread");
+    let options = Options {
+        shards: NonZeroUsize::new(1),
+        pin: Pin::Off,
+        ..Options::default()
+    };
+    let runtime = shards::start(options, move |shard: Shard<Quiet>| {
+        let bridge = bridge.clone();
+        async move {
+            shard.serve(Rc::new(Quiet));
+            shard.ready();
+            let ticks = Rc::new(Cell::new(0));
+            let ticking = ticks.clone();
+            shard.spawn(async move {
+                loop {
+                    shards::sleep(Duration::from_millis(1)).await;
+                    ticking.set(ticking.get() + 1);
+                }
+            });
+            for _ in 0..3 {
+                let before = ticks.get();
+                let answer = bridge.lookup(FOLDER, "a").await;
+                assert!(
+                    matches!(answer, Err(BridgeError::Unavailable { .. })),
+                    "{answer:?}"
+                );
+                assert!(ticks.get() > before, "the shard stood still");
+            }
+            shard.stop();
+            shard.stopping().await;
+            Ok::<(), String>(())
+        }
+    });
+    runtime.expect("a shard").wait().expect("it ends well");
+}
+
 #[test]
 fn without_any_server_operations_fail_in_time_and_too_many_are_refused() {
     let masters = vec!["127.0.0.1:1".parse().expect("an address")];
@@ -559,6 +619,85 @@ fn without_any_server_operations_fail_in_time_and_too_many_are_refused() {
     );
     drop(thread);
     assert_eq!(wait(bridge.lookup(FOLDER, "a")), Err(BridgeError::Stopped));
+}
+
+/// An authority, and a certificate of it, as `ca.pem`, `cert.pem` and `key.pem` in a folder.
+fn certify(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let key = || KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = key();
+    let ca = authority
+        .self_signed(&authority_key)
+        .expect("a certificate");
+    let issuer = Issuer::new(authority, authority_key);
+    // As SeaweedFS's documentation makes them, it has no host's name.
+    let (params, key) = (CertificateParams::default(), key());
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    let write = |name, text| std::fs::write(folder.join(name), text).expect("it is written");
+    write("ca.pem", ca.pem());
+    write("cert.pem", certificate.pem());
+    write("key.pem", key.serialize_pem());
+}
+
+/// A `security.toml` that asks for certificates and tokens everywhere.
+fn secure(folder: &Path) -> PathBuf {
+    certify(folder);
+    let path = folder.join("security.toml");
+    let at = |name| folder.join(name).display().to_string();
+    let mut text = format!(
+        "[jwt.signing]\nkey = 'w'\n[jwt.signing.read]\nkey = 'r'\n[grpc]\nca = '{}'\n",
+        at("ca.pem")
+    );
+    for part in ["master", "volume", "filer", "client"] {
+        text += &format!(
+            "[grpc.{part}]\ncert = '{}'\nkey = '{}'\n",
+            at("cert.pem"),
+            at("key.pem")
+        );
+    }
+    std::fs::write(&path, text).expect("it is written");
+    path
+}
+
+#[test]
+fn who_has_the_certificates_and_the_keys_is_let_in() {
+    let folder = common::data_folder();
+    let own = secure(folder.path());
+    let mut weed = Weed::start_in(folder, &FILES);
+    let others_folder = common::data_folder();
+    let others = secure(others_folder.path());
+    let with = |security, deadline| {
+        let config = BridgeConfig {
+            security,
+            deadline,
+            ..BridgeConfig::new(vec![weed.master().parse().expect("an address")])
+        };
+        Bridge::start(config).expect("a thread")
+    };
+    let load = |path: &Path| Security::load(path).expect("it is whole");
+    for security in [Security::default(), load(&others)] {
+        let (_thread, outsider) = with(security, Duration::from_secs(2));
+        let refused = wait(outsider.create(FOLDER, file("a", 1, "a"), false));
+        assert!(
+            matches!(refused, Err(BridgeError::Unavailable { .. })),
+            "{refused:?}"
+        );
+    }
+    let (_thread, bridge) = with(load(&own), Duration::from_secs(30));
+    wait(bridge.create(FOLDER, file("a", 1, "a"), true)).expect("it is made");
+    let bytes = Bytes::from_static(b"bytes");
+    let upload = || wait(bridge.upload(vec![bytes.clone()], Placement::default()));
+    let [chunk, nobodys] = [upload(), upload()].map(|chunk| chunk.expect("it is stored"));
+    assert_eq!(wait(bridge.read(&chunk, 0..5)), Ok(bytes.clone()));
+    wait(bridge.discard(&nobodys)).expect("it goes");
+    let gone = wait(bridge.read(&nobodys, 0..5));
+    assert!(matches!(gone, Err(BridgeError::NotFound(_))), "{gone:?}");
+    // The filer, which signs for who has no key, is not needed where the volume is known.
+    wait(bridge.read(&chunk, 0..5)).expect("it is found");
+    weed.kill(Part::Filer);
+    assert_eq!(wait(bridge.read(&chunk, 1..3)), Ok(bytes.slice(1..3)));
 }
 
 #[test]

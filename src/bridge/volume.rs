@@ -176,8 +176,7 @@ impl Client {
         let mut attempts = self.attempts(Kind::Read, time);
         loop {
             let assigned = self.assign(time, rope.len() as u64, placement).await;
-            // Whether a place was assigned in vain is nobody's concern.
-            let assigned = assigned.map_err(nothing_done)?;
+            let assigned = assigned?;
             let end = time.attempt_end();
             let failure = match self.store(end, &assigned, &rope, placement.fsync).await {
                 Ok(chunk) => return Ok(chunk),
@@ -464,14 +463,6 @@ fn request(method: Method, server: &HttpServer, path: &str, auth: &str) -> Build
     match auth.is_empty() {
         true => request,
         false => request.header(AUTHORIZATION, format!("Bearer {auth}")),
-    }
-}
-
-/// A change that nobody can see counts as none.
-fn nothing_done(error: BridgeError) -> BridgeError {
-    match error {
-        BridgeError::Unknown { role, reason } => BridgeError::Unavailable { role, reason },
-        other => other,
     }
 }
 

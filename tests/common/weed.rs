@@ -106,10 +106,15 @@ impl Weed {
 
     /// Starts some parts; a topic needs all, a file needs no broker.
     pub fn start_parts(parts: &[Part]) -> Weed {
+        Self::start_in(super::data_folder(), parts)
+    }
+
+    /// Starts some parts in a folder; a `security.toml` in it is theirs.
+    pub fn start_in(folder: tempfile::TempDir, parts: &[Part]) -> Weed {
         let mut weed = Weed {
             processes: Default::default(),
             ports: std::array::from_fn(|_| Port::free()),
-            folder: super::data_folder(),
+            folder,
         };
         parts.iter().for_each(|part| weed.start_part(*part));
         weed
