@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,8 @@ impl Place {
     /// What the gateways said, if a test fails.
     fn tell_log(&self) {
         if std::thread::panicking() {
-            println!("{}", Gateway::log(self.data.path()));
+            let log = Gateway::log(self.data.path());
+            std::io::stderr().write_all(log.as_bytes()).ok();
         }
     }
 

@@ -10,8 +10,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use tidegate::catalog::topic_config::TopicConfig;
 use tidegate::partition::{Partition, Read, State};
 use tidegate::record::{Batch, Compression};
-use tidegate::store::PartitionId;
-use tidegate::store::local::{DataDir, LocalStore, Options};
+use tidegate::store::local::{DataDir, Options};
+use tidegate::store::{PartitionId, Store};
 use tidegate::wire::Uuid;
 
 /// Batches that one commit takes, as they come together while the one before is under way.
@@ -25,7 +25,7 @@ const READ_BYTES: usize = 1 << 20;
 struct Bench {
     folder: PathBuf,
     _data: DataDir,
-    store: LocalStore,
+    store: Store,
     partition: Partition,
 }
 
@@ -45,8 +45,10 @@ impl Bench {
             topic: Uuid([7; 16]),
             index: 0,
         };
-        let store = stores.remove(0);
-        let partition = Partition::new(store.new_log(id));
+        let store = Store::Local(stores.remove(0));
+        let mut partition = Partition::new(store.new_log(id));
+        // Or what is committed would not be kept in memory.
+        partition.note_reader();
         Bench {
             folder,
             _data: data,
@@ -64,9 +66,9 @@ impl Bench {
         let plan = self.partition.plan_append(common::NOW_MS);
         let mut commit = self.store.plan_commit(vec![plan]);
         commit.write();
-        for (plan, file) in self.store.committed(commit) {
+        for (plan, stored) in self.store.committed(commit) {
             self.partition
-                .committed(&plan, file.expect("it is written"));
+                .committed(&plan, stored.expect("it is written"));
         }
         while self.partition.tail_bytes() > TAIL_BYTES {
             self.partition.evict_oldest();

@@ -138,10 +138,11 @@ fn pause() {
 }
 
 /// What consumers saw of each partition.
-pub type Seen = HashMap<i32, Vec<(i64, Bytes)>>;
+pub type Seen = HashMap<i32, Records>;
+type Records = Vec<(i64, Bytes)>;
 
 /// The consumers of a load that runs.
-pub struct Consumers<'scope>(Vec<(i32, ScopedJoinHandle<'scope, Vec<(i64, Bytes)>>)>);
+pub struct Consumers<'scope>(Vec<(i32, ScopedJoinHandle<'scope, Records>)>);
 
 impl Load {
     pub fn new(address: SocketAddr) -> Self {

@@ -48,7 +48,7 @@ impl Group {
             .map(|part| (part, record(part)))
             .partition(|(_, record)| record.value.is_some());
         gone.sort_by(|(a, _), (b, _)| b.cmp(a));
-        there.sort_by(|(a, _), (b, _)| a.cmp(b));
+        there.sort_by_key(|(part, _)| *part);
         gone.into_iter()
             .chain(there)
             .map(|(_, record)| record)

@@ -82,14 +82,16 @@ impl Partitions {
         let ids: Vec<_> = self.inner.borrow_mut().compacted_partitions();
         let (mut dirty, mut max_ratio) = (Vec::new(), 0.0_f64);
         for ids in ids.chunks(AT_ONCE) {
-            let inner = self.inner.borrow();
-            for (ratio, due, id) in ids.iter().filter_map(|id| inner.dirtiness(*id)) {
+            let found: Vec<_> = {
+                let inner = self.inner.borrow();
+                ids.iter().filter_map(|id| inner.dirtiness(*id)).collect()
+            };
+            for (ratio, due, id) in found {
                 max_ratio = max_ratio.max(ratio);
                 if due {
                     dirty.push((ratio, id));
                 }
             }
-            drop(inner);
             turn().await;
         }
         self.metrics

@@ -181,6 +181,8 @@ fn on_disk() -> String {
     folder.to_owned()
 }
 
+type Opened = (DataDir, Vec<Recovered<Seen, Log>>, Vec<LocalStore>);
+
 struct World {
     root: tempfile::TempDir,
     ids: Vec<PartitionId>,
@@ -218,7 +220,7 @@ impl World {
         self.replicas.get_mut(&id).unwrap()
     }
 
-    fn open(&self) -> io::Result<(DataDir, Vec<Recovered<Seen, Log>>, Vec<LocalStore>)> {
+    fn open(&self) -> io::Result<Opened> {
         let data = DataDir::open(self.root.path(), Some("cluster")).map_err(io::Error::other)?;
         let options = Options {
             shards: self.shards,
