@@ -530,6 +530,18 @@ fn without_a_volume_server_an_upload_fails_in_time_and_later_succeeds() {
         "they kept their time"
     );
     weed.start_part(Part::Volume);
+    weed.pause(Part::Volume);
+    let began = Instant::now();
+    let unanswered = upload(&hasty).expect_err("it stands still");
+    assert!(
+        matches!(unanswered, BridgeError::Unavailable { .. }),
+        "{unanswered:?}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "it kept its time"
+    );
+    weed.resume(Part::Volume);
     let read = wait(patient.read(&chunk, 0..5)).expect("it is read");
     assert_eq!(read, bytes);
     upload(&patient).expect("it is stored");
@@ -694,7 +706,13 @@ fn who_has_the_certificates_and_the_keys_is_let_in() {
     wait(bridge.discard(&nobodys)).expect("it goes");
     let gone = wait(bridge.read(&nobodys, 0..5));
     assert!(matches!(gone, Err(BridgeError::NotFound(_))), "{gone:?}");
-    // The filer, which signs for who has no key, is not needed where the volume is known.
+    // Who has no key to sign with reads through the filer.
+    let text = std::fs::read_to_string(&own).expect("it is there");
+    let keyless = own.with_file_name("keyless.toml");
+    std::fs::write(&keyless, text.replace("key = 'r'", "")).expect("it is written");
+    let (_thread, through) = with(load(&keyless), Duration::from_secs(30));
+    assert_eq!(wait(through.read(&chunk, 1..3)), Ok(bytes.slice(1..3)));
+    // Who has one needs no filer where the volume is known.
     wait(bridge.read(&chunk, 0..5)).expect("it is found");
     weed.kill(Part::Filer);
     assert_eq!(wait(bridge.read(&chunk, 1..3)), Ok(bytes.slice(1..3)));

@@ -42,9 +42,9 @@ impl Bridge {
         data: Vec<Bytes>,
         placement: Placement,
     ) -> Result<FileChunk, BridgeError> {
-        let rope = Rope::new(data);
-        self.run(rope.len(), async move |client: Rc<Client>, time| {
-            client.upload(time, rope, &placement).await
+        let bytes = data.iter().map(Bytes::len).sum();
+        self.run(bytes, async move |client: Rc<Client>, time| {
+            client.upload(time, Rope::new(data), &placement).await
         })
         .await
     }
