@@ -97,16 +97,7 @@ where
                 }
             }
         };
-        let result = catch_unwind(AssertUnwindSafe(closure));
-        self.finish(result.map_err(|panic| {
-            let message = panic_message(&*panic).to_owned();
-            log_limited!(
-                error,
-                shard = self.bell.index,
-                "blocking work panicked; this is a bug, please report it: {message}"
-            );
-            BlockingError::Panicked(message)
-        }));
+        self.finish(caught(closure, self.bell.index));
     }
 
     fn refuse(&self, error: BlockingError) {
@@ -134,6 +125,19 @@ impl<F, T> Future for Outcome<F, T> {
             _ => Poll::Ready(Err(BlockingError::Stopped)),
         }
     }
+}
+
+/// Runs work. A panic in it is logged.
+pub(crate) fn caught<T>(closure: impl FnOnce() -> T, shard: usize) -> Result<T, BlockingError> {
+    catch_unwind(AssertUnwindSafe(closure)).map_err(|panic| {
+        let message = panic_message(&*panic).to_owned();
+        log_limited!(
+            error,
+            shard,
+            "blocking work panicked; this is a bug, please report it: {message}"
+        );
+        BlockingError::Panicked(message)
+    })
 }
 
 struct Queue {

@@ -1,6 +1,6 @@
 //! A shard: its service, its calls, and the loop that runs it.
 
-use crate::blocking::{BlockingError, Pool, SerialWorker, Workers};
+use crate::blocking::{BlockingError, Pool, SerialWorker, Workers, caught};
 use crate::call::{Call, CallError, Caller, Calls, ReplyTo, Route};
 use crate::local::{Latch, Latched, Notify};
 use crate::mailbox::{Mailbox, Message};
@@ -223,6 +223,12 @@ impl<S: Service> Shard<S> {
             inner.new_pool("block", options.blocking_threads)
         });
         pool.run(closure)
+    }
+
+    /// Runs `closure` here and now, and treats a panic as that of [`Shard::blocking`]. For work that
+    /// might block, but is known to take less time than handing it to another thread.
+    pub fn at_once<T>(&self, closure: impl FnOnce() -> T) -> Result<T, BlockingError> {
+        caught(closure, self.index())
     }
 
     /// A thread of its own for work that has to keep an order. `what` begins the thread's name.

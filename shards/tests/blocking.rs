@@ -40,6 +40,20 @@ fn work_runs_beside_the_shard() {
 }
 
 #[test]
+fn work_at_once_runs_on_the_shard_and_may_panic() {
+    let _watch = Watch::start("at once");
+    run_on_first(options(), |shard| async move {
+        let here = std::thread::current().id();
+        assert_eq!(shard.at_once(|| std::thread::current().id()), Ok(here));
+        let panicked = shard.at_once(|| panic!("on purpose"));
+        assert_eq!(
+            panicked,
+            Err::<(), _>(BlockingError::Panicked("on purpose".into()))
+        );
+    });
+}
+
+#[test]
 fn work_starts_in_order() {
     let _watch = Watch::start("start order");
     let options = Options {

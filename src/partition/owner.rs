@@ -7,7 +7,7 @@
 mod compact;
 mod trim;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use shards::local::Notify;
-use shards::{ReplyTo, log_limited};
+use shards::{BlockingError, ReplyTo, log_limited, turn};
 
 pub use self::compact::CleanerLimits;
 use self::compact::CleanerState;
@@ -74,6 +74,7 @@ pub struct Partitions {
     answer_memory: Rc<Budget>,
     /// Something waits for a commit.
     work: Notify,
+    disk: Disk,
     /// A commit ended.
     settled: Notify,
 }
@@ -137,6 +138,31 @@ struct TailBudget {
     bytes: usize,
 }
 
+/// Whether the kernel takes small writes without making the writer wait, as it does when much of the
+/// memory holds what is not on the disk yet: for up to 0.2 s at a time.
+#[derive(Default)]
+struct Disk {
+    waited_until: Cell<Option<Instant>>,
+}
+
+impl Disk {
+    /// A write that takes so long had to wait.
+    const WAITED: Duration = Duration::from_millis(20);
+    /// For so long after it, others do the writing: the shard waits 4 % of the time at most.
+    const REST: Duration = Duration::from_secs(5);
+
+    fn takes_at_once(&self) -> bool {
+        let waited = self.waited_until.get();
+        waited.is_none_or(|waited| waited.elapsed() > Self::REST)
+    }
+
+    fn took(&self, time: Duration) {
+        if time > Self::WAITED {
+            self.waited_until.set(Some(Instant::now()));
+        }
+    }
+}
+
 #[derive(Default)]
 struct CheckpointClock {
     /// Committed since the last one began.
@@ -192,6 +218,7 @@ impl Partitions {
             inner: RefCell::new(inner),
             answer_memory: Budget::new(limits.answer_bytes),
             work: Notify::new(),
+            disk: Disk::default(),
             settled: Notify::new(),
         })
     }
@@ -422,6 +449,10 @@ impl Partitions {
                 Some((commit, pending)) => {
                     self.run_commit(&worker, commit, pending).await;
                     self.settled.notify_waiters();
+                    if self.inner.borrow().has_work() {
+                        // A commit need not have waited for anything.
+                        turn().await;
+                    }
                 }
                 None => self.work.notified().await,
             }
@@ -451,26 +482,17 @@ impl Partitions {
         mut commit: Commit,
         mut pending: Vec<PendingProduce>,
     ) {
-        let early = pending.iter().any(|p| p.durability == Durability::Written);
-        let write = worker.run(move || {
-            commit.write();
-            if !early {
-                commit.sync();
-            }
-            commit
-        });
-        let mut written = write.await;
-        if early && let Ok(mut commit) = written {
-            self.inner
-                .borrow_mut()
-                .answer_written(&commit, &mut pending);
-            written = worker
-                .run(move || {
-                    commit.sync();
-                    commit
-                })
-                .await;
-        }
+        let written = if commit.is_quick() && self.disk.takes_at_once() {
+            let began = Instant::now();
+            let written = self.shard.at_once(move || {
+                commit.write();
+                commit
+            });
+            self.disk.took(began.elapsed());
+            written
+        } else {
+            self.write_and_sync(worker, commit, &mut pending).await
+        };
         let woken = match written {
             Ok(commit) => self
                 .inner
@@ -483,6 +505,33 @@ impl Partitions {
             }
         };
         self.answer_fetches(woken);
+    }
+
+    /// Has `worker` do it.
+    async fn write_and_sync(
+        &self,
+        worker: &shards::SerialWorker,
+        mut commit: Commit,
+        pending: &mut Vec<PendingProduce>,
+    ) -> Result<Commit, BlockingError> {
+        let early = pending.iter().any(|p| p.durability == Durability::Written);
+        let write = worker.run(move || {
+            commit.write();
+            if !early {
+                commit.sync();
+            }
+            commit
+        });
+        let mut commit = write.await?;
+        if !early {
+            return Ok(commit);
+        }
+        self.inner.borrow_mut().answer_written(&commit, pending);
+        let sync = worker.run(move || {
+            commit.sync();
+            commit
+        });
+        sync.await
     }
 
     /// True if the checkpoint is on the disk.

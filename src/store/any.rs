@@ -412,6 +412,14 @@ pub enum Commit {
 }
 
 impl Commit {
+    /// True if to write it takes less time than to have another thread do it, and nothing is to be made
+    /// durable.
+    pub fn is_quick(&self) -> bool {
+        match self {
+            Commit::Local(commit) => commit.is_quick(),
+        }
+    }
+
     /// Takes all batches over, as far as a store promises it to those who do not wait for more. Blocking.
     pub fn write(&mut self) {
         match self {

@@ -678,6 +678,14 @@ impl AppendPlan {
         &self.batches
     }
 
+    /// True if it only goes on in a file that is open.
+    pub(super) fn is_plain(&self) -> bool {
+        let plain = |w: &SegmentWrite| {
+            w.file.is_some() && !w.is_fresh() && !w.truncate && w.index.is_none()
+        };
+        self.stale.is_empty() && self.writes.iter().all(plain)
+    }
+
     /// Writes to the page cache; gives the last segment's file to keep open. Blocking.
     pub fn run(&self) -> io::Result<Arc<File>> {
         for base in &self.stale {
