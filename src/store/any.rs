@@ -417,6 +417,7 @@ impl Commit {
     pub fn is_quick(&self) -> bool {
         match self {
             Commit::Local(commit) => commit.is_quick(),
+            Commit::SeaweedMq(_) => false,
         }
     }
 
