@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,8 +12,12 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::options::{self, Options, Scenario};
-use crate::{report, scenario};
+use crate::machine::Check;
+use crate::options::{self, Options, Output, Scenario};
+use crate::report::compare::Comparison;
+use crate::report::{self, Document};
+use crate::scenario;
+use crate::server::Scrape;
 
 /// The run failed, or what it read back is not what was sent.
 const EXIT_FAILURE: u8 = 1;
@@ -24,6 +28,11 @@ const EXIT_USAGE: u8 = 2;
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Options>),
+    /// Compare what these files have.
+    Compare {
+        files: Vec<PathBuf>,
+        html: Option<PathBuf>,
+    },
     /// Write this text to standard output: help, version.
     Print(String),
 }
@@ -33,24 +42,64 @@ pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::Run(options)) => run(&options),
+        Ok(Command::Compare { files, html }) => compare(&files, html.as_deref()),
         Err(reason) => complain(&reason, EXIT_USAGE),
     }
 }
 
 fn run(options: &Options) -> ExitCode {
-    let report = match scenario::run(options) {
+    let address = options.output.metrics.as_deref();
+    let metrics = match address.map(Scrape::of).transpose() {
+        Ok(metrics) => address.zip(metrics),
+        Err(error) => return complain(&format!("--metrics: {error}"), EXIT_FAILURE),
+    };
+    let check = options.output.box_check.then(Check::run);
+    let mut report = match scenario::run(options) {
         Ok(report) => report,
         Err(error) => return complain(&with_causes(&error), EXIT_FAILURE),
     };
-    let printed = print(&report.to_string());
-    if let Some(path) = &options.json
-        && let Err(error) = report::write_json(path, options, &report)
-    {
-        return complain(&format!("{}: {error}", path.display()), EXIT_FAILURE);
+    report.judge(check);
+    if let Some((address, before)) = &metrics {
+        report.server.scrape(address, before);
     }
-    match report.verdict() {
+    let verdict = report.verdict();
+    let printed = print(&report.to_string());
+    let written = Document::new(options, report)
+        .map_err(|error| error.to_string())
+        .and_then(|document| write(&document, &options.output));
+    match written.and(verdict) {
         Ok(()) => printed,
-        Err(fault) => complain(&fault, EXIT_FAILURE),
+        Err(reason) => complain(&reason, EXIT_FAILURE),
+    }
+}
+
+/// Writes the files that were asked for.
+fn write(document: &Document, output: &Output) -> Result<(), String> {
+    let to = |path: &Option<PathBuf>, write: &dyn Fn(&Path) -> io::Result<()>| match path {
+        Some(path) => write(path).map_err(|error| format!("{}: {error}", path.display())),
+        None => Ok(()),
+    };
+    to(&output.json, &|path| document.write(path))?;
+    to(&output.hgrm, &|path| {
+        report::write_hgrm(path, &document.report.latencies)
+    })?;
+    to(&output.html, &|path| {
+        std::fs::write(path, report::page(document))
+    })
+}
+
+fn compare(files: &[PathBuf], html: Option<&Path>) -> ExitCode {
+    let comparison = match Comparison::of_files(files) {
+        Ok(comparison) => comparison,
+        Err((path, error)) => {
+            return complain(&format!("{} {error}", path.display()), EXIT_FAILURE);
+        }
+    };
+    let printed = print(&comparison.to_string());
+    let page = |path| std::fs::write(path, report::comparison_page(&comparison));
+    match html.map(|path| page(path).map_err(|error| (path, error))) {
+        Some(Err((path, error))) => complain(&format!("{}: {error}", path.display()), EXIT_FAILURE),
+        _ => printed,
     }
 }
 
@@ -94,9 +143,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         let mut named = SCENARIOS.iter().map(|(scenario, _)| *scenario);
         Some((named.find(|one| one.to_string() == name)?, matches))
     });
-    match scenario {
-        Some((scenario, matches)) => asked(scenario, matches),
-        None => Ok(Command::Print(command().render_help().to_string())),
+    match (scenario, matches.subcommand_matches("compare")) {
+        (Some((scenario, matches)), _) => asked(scenario, matches),
+        (None, Some(matches)) => Ok(Command::Compare {
+            files: paths(matches, "files"),
+            html: path(matches, "html"),
+        }),
+        (None, None) => Ok(Command::Print(command().render_help().to_string())),
     }
 }
 
@@ -152,10 +205,29 @@ fn asked(scenario: Scenario, matches: &ArgMatches) -> Result<Command, String> {
             time: required_time(matches, "time")?,
             pid: value(matches, "pid", parsed)?,
         },
-        json: matches.get_one::<PathBuf>("json").cloned(),
+        output: output(matches),
     };
     asked.check()?;
     Ok(Command::Run(Box::new(asked)))
+}
+
+fn output(matches: &ArgMatches) -> Output {
+    Output {
+        json: path(matches, "json"),
+        hgrm: path(matches, "hgrm"),
+        html: path(matches, "html"),
+        metrics: matches.get_one::<String>("metrics").cloned(),
+        box_check: !matches.get_flag("no-box-check"),
+    }
+}
+
+fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one(name).cloned()
+}
+
+fn paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
+    let paths = matches.get_many(name).into_iter().flatten();
+    paths.cloned().collect()
 }
 
 fn value<T>(
@@ -447,6 +519,7 @@ fn command() -> clap::Command {
                     false => EXIT_CODES.to_owned(),
                 })
         }))
+        .subcommand(compare_command())
 }
 
 /// What does not fit beside the options.
@@ -494,11 +567,6 @@ fn with_options(command: clap::Command, scenario: Scenario) -> clap::Command {
         Scenario::Storm => flags.push(flag("metadata", "Each asks for the brokers as well")),
         _ => {}
     }
-    let json = Arg::new("json")
-        .long("json")
-        .value_name("FILE")
-        .value_parser(ValueParser::path_buf())
-        .help("Write all figures, options and the environment to this file");
     command
         .args(rows.map(|(name, placeholder, default, help)| {
             let arg = Arg::new(name)
@@ -513,7 +581,59 @@ fn with_options(command: clap::Command, scenario: Scenario) -> clap::Command {
             }
         }))
         .args(flags)
-        .arg(json)
+        .args(output_args())
+}
+
+/// What becomes of the figures.
+fn output_args() -> [Arg; 5] {
+    [
+        file(
+            "json",
+            "Write all figures and histograms, the options and the environment to this file",
+        ),
+        file(
+            "hgrm",
+            "Write the first latency's percentiles in HdrHistogram's text format to this file, the \
+             others' beside it",
+        ),
+        file(
+            "html",
+            "Write the report to this file as a page with charts",
+        ),
+        Arg::new("metrics")
+            .long("metrics")
+            .value_name("HOST:PORT")
+            .value_parser(ValueParser::string())
+            .help("Ask this for the server's /metrics, before and after: what changed is in --json and --html"),
+        Arg::new("no-box-check")
+            .long("no-box-check")
+            .action(ArgAction::SetTrue)
+            .help("Do not look at the machine for half a second before the run"),
+    ]
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("FILE")
+        .value_parser(ValueParser::path_buf())
+        .help(help)
+}
+
+fn compare_command() -> clap::Command {
+    let files = Arg::new("files")
+        .value_name("FILE")
+        .num_args(1..)
+        .required(true)
+        .value_parser(ValueParser::path_buf())
+        .help("What --json has written; ratios are to the first");
+    clap::Command::new("compare")
+        .about("Compare the reports of runs")
+        .arg(files)
+        .arg(file(
+            "html",
+            "Write the comparison to this file as a page with charts",
+        ))
 }
 
 #[cfg(test)]
@@ -617,6 +737,23 @@ mod tests {
                 "{reason}"
             );
         }
+    }
+
+    #[test]
+    fn a_comparison_has_files() {
+        let asked = parse_line("compare a.json b.json --html page.html").unwrap();
+        let Command::Compare { files, html } = asked else {
+            panic!("no comparison: {asked:?}");
+        };
+        assert_eq!(files, [PathBuf::from("a.json"), PathBuf::from("b.json")]);
+        assert_eq!(html, Some(PathBuf::from("page.html")));
+        assert!(parse_line("compare").is_err());
+    }
+
+    #[test]
+    fn the_machine_is_looked_at_unless_that_is_not_wanted() {
+        assert!(options_of("produce").output.box_check);
+        assert!(!options_of("produce --no-box-check").output.box_check);
     }
 
     #[test]

@@ -120,7 +120,20 @@ pub struct Options {
     pub storm: Storm,
     pub idle: Idle,
     #[serde(skip)]
+    pub output: Output,
+}
+
+/// What becomes of the figures, besides the text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
     pub json: Option<PathBuf>,
+    /// Percentiles in HdrHistogram's text format.
+    pub hgrm: Option<PathBuf>,
+    pub html: Option<PathBuf>,
+    /// Where the server's metrics are: `host:port`.
+    pub metrics: Option<String>,
+    /// Whether the machine is looked at before the run.
+    pub box_check: bool,
 }
 
 /// Of `mixed` only.

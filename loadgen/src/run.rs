@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::timeline::Timeline;
+
 /// Threads are started before the clock is: no message is late because of that.
 const HEAD_START: Duration = Duration::from_millis(20);
 
@@ -17,6 +19,10 @@ pub struct Run {
     pub acked: AtomicU64,
     /// Messages that were read.
     pub received: AtomicU64,
+    /// Errors that passed.
+    pub errors: AtomicU64,
+    /// What was measured when.
+    pub timeline: Timeline,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,8 @@ impl Run {
             stopped: AtomicBool::new(false),
             acked: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            timeline: Timeline::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 const MAX_GAPS: usize = 100_000;
 
 /// What was wrong, in messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Faults {
     /// Never read.
     pub lost: u64,

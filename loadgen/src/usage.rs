@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Activity, Watch};
 
 /// A measurement that goes on.
 #[derive(Debug)]
@@ -14,8 +16,32 @@ pub struct Meter {
     queued: Option<Duration>,
 }
 
+/// A measurement of the process that goes on.
+#[derive(Debug)]
+pub struct ProcessMeter {
+    meter: Meter,
+    watch: Watch,
+}
+
+/// What the process had, and what the machine did meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessUsage {
+    pub usage: Usage,
+    pub machine: Activity,
+}
+
+impl ProcessMeter {
+    /// The usage since the start.
+    pub fn stop(&self) -> ProcessUsage {
+        ProcessUsage {
+            usage: self.meter.stop(),
+            machine: self.watch.stop(),
+        }
+    }
+}
+
 /// Shares of the time between start and stop: 1 is a whole core.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Running.
     pub cpu: f64,
@@ -29,9 +55,12 @@ impl Meter {
         Self::start(ClockId::ThreadCPUTime, queued())
     }
 
-    /// Measures the process.
-    pub fn of_process() -> Self {
-        Self::start(ClockId::ProcessCPUTime, None)
+    /// Measures the process, and watches the machine.
+    pub fn of_process() -> ProcessMeter {
+        ProcessMeter {
+            meter: Self::start(ClockId::ProcessCPUTime, None),
+            watch: Watch::start(),
+        }
     }
 
     fn start(clock: ClockId, queued: Option<Duration>) -> Self {

@@ -94,6 +94,10 @@ impl Consumer {
         interest: Interest,
         ends: &Ends,
     ) -> Result<Self, Error> {
+        let latency = match interest {
+            Interest::Run { .. } => Latency::tracked(run.timeline.track("end to end")),
+            Interest::All => Latency::new(),
+        };
         let mut consumer = Self {
             cluster: cluster.clone(),
             topic: topic.clone(),
@@ -107,8 +111,8 @@ impl Consumer {
             trouble: None,
             progressed: Instant::now(),
             figures: Figures {
-                tally: Tally::new(interest),
-                fetch: Latency::new(),
+                tally: Tally::new(interest, latency),
+                fetch: Latency::tracked(run.timeline.track("fetch")),
                 fetches: 0,
                 retries: 0,
                 meanwhile: Meanwhile::default(),
@@ -197,6 +201,7 @@ impl Consumer {
         }
         self.lanes.clear();
         self.figures.retries += 1;
+        self.run.errors.fetch_add(1, Ordering::Relaxed);
         let since = *self.trouble.get_or_insert_with(Instant::now);
         if since.elapsed() > self.delivery_timeout {
             return Err(self.gave_up(Some(error)));
@@ -220,6 +225,7 @@ impl Consumer {
         };
         let now_ns = self.run.now_ns();
         self.figures.fetches += 1;
+        self.figures.fetch.at(now_ns);
         self.figures.fetch.record(asked.elapsed().as_nanos() as u64);
         let mut reads = Vec::new();
         let mut result = self.advance(response, &mut reads);

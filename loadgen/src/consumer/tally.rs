@@ -98,15 +98,15 @@ pub struct Verdict {
 }
 
 impl Tally {
-    /// Nothing read yet.
-    pub fn new(interest: Interest) -> Self {
+    /// Nothing read yet; `latency` is what end to end latencies are recorded in.
+    pub fn new(interest: Interest, latency: Latency) -> Self {
         Self {
             interest,
             messages: 0,
             bytes: 0,
             others: 0,
             last_ns: 0,
-            latency: Latency::new(),
+            latency,
             measured_bytes: 0,
             window: Window::default(),
             reads: Vec::new(),
@@ -216,6 +216,7 @@ impl Tally {
     #[inline]
     fn measure(&mut self, head: &Head, size: usize, now_ns: u64) {
         self.measured_bytes += size as u64;
+        self.latency.at(now_ns);
         self.latency.record(now_ns.saturating_sub(head.time_ns));
         self.window.include(head.time_ns, now_ns);
     }
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn only_this_runs_messages_count() {
-        let mut tally = Tally::new(RUN);
+        let mut tally = Tally::new(RUN, Latency::new());
         assert_eq!(tally.read(0, &batch(7, 0, &[0, 1]), 100, 5_000), Ok(2));
         assert_eq!(tally.read(0, &batch(8, 0, &[9]), 100, 5_000), Ok(0));
         assert_eq!((tally.messages, tally.others), (3, 1));
@@ -300,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_is_before_the_offset_asked_for_was_read_before() {
-        let mut tally = Tally::new(RUN);
+        let mut tally = Tally::new(RUN, Latency::new());
         assert_eq!(tally.read(0, &batch(7, 0, &[0, 1, 2]), 100, 0), Ok(3));
         assert_eq!(tally.read(0, &batch(7, 0, &[1, 2, 3]), 102, 0), Ok(1));
         assert_eq!(judge(vec![tally], &[(0, 4)]), Verdict::default());
@@ -308,20 +309,20 @@ mod tests {
 
     #[test]
     fn streams_of_which_nothing_came_are_lost() {
-        let verdict = judge(vec![Tally::new(RUN)], &[(3, 50)]);
+        let verdict = judge(vec![Tally::new(RUN, Latency::new())], &[(3, 50)]);
         assert_eq!(verdict.faults.lost, 50);
         assert!(verdict.example.unwrap().contains("stream 3"));
     }
 
     #[test]
     fn a_message_in_another_partition_is_a_fault() {
-        let mut one = Tally::new(RUN);
+        let mut one = Tally::new(RUN, Latency::new());
         one.read(0, &batch(7, 0, &[0]), 100, 0).unwrap();
         one.read(1, &batch(7, 0, &[1]), 100, 0).unwrap();
         assert_eq!(judge(vec![one], &[(0, 1)]).faults.corrupt, 1);
-        let mut first = Tally::new(RUN);
+        let mut first = Tally::new(RUN, Latency::new());
         first.read(0, &batch(7, 0, &[0, 1]), 100, 0).unwrap();
-        let mut second = Tally::new(RUN);
+        let mut second = Tally::new(RUN, Latency::new());
         second.read(1, &batch(7, 0, &[0]), 100, 0).unwrap();
         assert_eq!(judge(vec![first, second], &[(0, 2)]).faults.corrupt, 1);
     }
@@ -331,7 +332,7 @@ mod tests {
         let key = crate::payload::keys::text(5);
         let home = partition_of(&key, 2) as i32;
         let corrupt = |expected, partition, batch: Batch| {
-            let mut tally = Tally::new(Interest::Run(expected));
+            let mut tally = Tally::new(Interest::Run(expected), Latency::new());
             tally.read(partition, &batch, 100, 0).unwrap();
             judge(vec![tally], &[(0, 1)]).faults.corrupt
         };
@@ -360,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_was_there_is_judged_by_what_it_has() {
-        let mut tally = Tally::new(Interest::All);
+        let mut tally = Tally::new(Interest::All, Latency::new());
         tally.read(0, &batch(1, 0, &[40, 41, 42]), 100, 0).unwrap();
         tally.read(0, &batch(2, 0, &[0, 2]), 100, 0).unwrap();
         let verdict = judge(vec![tally], &[]);

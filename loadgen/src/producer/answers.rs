@@ -107,6 +107,7 @@ impl Producer {
             return;
         }
         let figures = &mut self.figures;
+        figures.ack.at(now_ns);
         for time_ns in &batch.times {
             figures.ack.record(now_ns.saturating_sub(*time_ns));
         }

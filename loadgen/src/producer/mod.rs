@@ -18,8 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{Cluster, Error, Topic, wait};
+use crate::latency::Latency;
 use crate::options::Options;
+use crate::report::acknowledged;
 use crate::run::Run;
+use crate::timeline::SCHEDULE_LAG;
 use crate::usage::Meter;
 use forge::Forge;
 use lane::{InFlight, Lane, Terms};
@@ -102,7 +105,11 @@ impl Producer {
             lanes: Vec::new(),
             trouble: None,
             next_check_ns: 0,
-            figures: Figures::default(),
+            figures: Figures {
+                ack: Latency::tracked(run.timeline.track(acknowledged(options.acks))),
+                lag: Latency::tracked(run.timeline.track(SCHEDULE_LAG)),
+                ..Figures::default()
+            },
         };
         producer.route()?;
         Ok(producer)
@@ -288,6 +295,7 @@ impl Producer {
         }
         if due_ns > 0 && measured > 0 {
             let since_ns = due_ns.max(lane.room_since_ns);
+            self.figures.lag.at(now_ns);
             self.figures
                 .lag
                 .record_many(now_ns.saturating_sub(since_ns), measured);

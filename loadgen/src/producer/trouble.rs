@@ -2,6 +2,8 @@
 //! new is sent until all answers are in; then leaders are looked up again, and what is not
 //! acknowledged goes out once more, in order. With idempotence the broker knows what it has already.
 
+use std::sync::atomic::Ordering;
+
 use tidegate::wire::produce;
 
 use super::lane::Lane;
@@ -19,6 +21,7 @@ impl Producer {
     /// Something went wrong that may pass.
     pub(super) fn stumble(&mut self, error: Error) {
         self.figures.retries += 1;
+        self.run.errors.fetch_add(1, Ordering::Relaxed);
         let since_ns = self.run.now_ns();
         self.trouble.get_or_insert(Trouble { since_ns, error });
     }

@@ -1,33 +1,46 @@
-//! What comes out of a run: as text for people, as JSON for programs.
+//! What comes out of a run: as text and as a page for people, as JSON for programs.
+//!
+//! A scenario fills a [`Report`] with what all have (load, latencies, verdict), and with [`Table`]s and
+//! [`Series`] of its own; what shows a report does not know the scenarios. A [`Document`] is a report
+//! with what was asked for and where it ran; it is what files have, and what is compared.
 
-mod json;
+pub mod compare;
+mod document;
+mod figure;
+mod hgrm;
+mod html;
 mod text;
+mod trust;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::Topic;
 use crate::consumer::Consumed;
-use crate::latency::{Latency, PERCENTILES};
-use crate::options::{Options, Scenario};
+use crate::latency::{DecodeError, Latency, PERCENTILES};
+use crate::machine::{Activity, Check};
+use crate::options::Options;
 use crate::producer;
+use crate::run::Run;
 use crate::scenario::Findings;
 use crate::sequence::Faults;
-use crate::usage::Usage;
+use crate::server::Server;
+use crate::timeline::SCHEDULE_LAG;
+use crate::usage::{ProcessUsage, Usage};
 use crate::window::Window;
 
-pub use json::write_json;
-
-/// From this share of a core on, a thread may be what limits the run.
-const BUSY: f64 = 0.9;
-/// A thread that waits this share of the time for a core is late for that.
-const STARVED: f64 = 0.2;
-/// The client's own delay, as a share of what it measured, that is too much.
-const LATE: f64 = 0.25;
+pub use document::{Document, Environment, ReadError};
+pub use figure::{Column, Series, Table, Unit};
+pub use hgrm::write_hgrm;
+pub use html::{comparison_page, page};
+pub use trust::{Doubt, Evidence, doubts};
 
 /// A run's figures.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
-    pub scenario: Scenario,
+    /// As on the command line.
+    pub scenario: String,
+    /// What was asked for, in a sentence.
+    pub description: String,
     pub topic: String,
     pub partitions: usize,
     pub brokers: usize,
@@ -36,19 +49,26 @@ pub struct Report {
     pub sending: Option<Sending>,
     pub reading: Option<Reading>,
     pub client: Client,
-    #[serde(flatten)]
+    /// What this scenario has to say in its own words; read back, what is in the tables and series.
+    #[serde(flatten, skip_deserializing)]
     pub findings: Option<Findings>,
     /// None: it was not asked for.
     pub checked: Option<Checked>,
+    /// What this scenario has and others have not.
+    pub tables: Vec<Table>,
+    /// What was measured over time, and other lines to draw.
+    pub series: Vec<Series>,
+    /// The machine before the run; none: nobody looked.
+    pub check: Option<Check>,
+    /// Why figures may not be the broker's.
+    pub doubts: Vec<Doubt>,
+    /// What else is to be said of how the run went.
     pub warnings: Vec<String>,
-    #[serde(skip)]
-    lag_p99_ns: Option<u64>,
-    #[serde(skip)]
-    description: String,
+    pub server: Server,
 }
 
 /// How much was done in which time.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Load {
     pub messages: u64,
     /// From the first message (when it was to be sent) to the end of the last one.
@@ -58,10 +78,10 @@ pub struct Load {
     pub megabytes_per_second: f64,
 }
 
-/// A histogram's percentiles, in nanoseconds.
-#[derive(Debug, Serialize)]
+/// A histogram, and its percentiles in nanoseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Times {
-    pub of: &'static str,
+    pub of: String,
     pub count: u64,
     pub mean_ns: f64,
     pub p50_ns: u64,
@@ -70,10 +90,12 @@ pub struct Times {
     pub p99_9_ns: u64,
     pub p99_99_ns: u64,
     pub max_ns: u64,
+    /// All of it: HdrHistogram's V2 encoding, compressed, in base64.
+    pub histogram: String,
 }
 
 /// What producers did.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sending {
     pub requests: u64,
     pub batches: u64,
@@ -82,7 +104,7 @@ pub struct Sending {
 }
 
 /// What consumers did.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Reading {
     pub fetches: u64,
     pub messages: u64,
@@ -92,17 +114,19 @@ pub struct Reading {
 }
 
 /// What the run cost this process.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Client {
     /// Cores that it kept busy, on average.
     pub cores: f64,
     /// The most that any thread had of each.
     pub worst_thread: Usage,
     pub threads: usize,
+    /// What the whole machine did meanwhile.
+    pub machine: Activity,
 }
 
 /// Whether what was read is what was sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Checked {
     pub messages: u64,
     pub faults: Faults,
@@ -138,21 +162,22 @@ impl Load {
 
 impl Client {
     /// `process` is the usage of all threads together.
-    pub fn new(process: Usage, worst_thread: Usage, threads: usize) -> Self {
+    pub fn new(process: ProcessUsage, worst_thread: Usage, threads: usize) -> Self {
         Self {
-            cores: process.cpu,
+            cores: process.usage.cpu,
             worst_thread,
             threads,
+            machine: process.machine,
         }
     }
 }
 
 impl Times {
-    fn new(of: &'static str, latency: &Latency) -> Self {
+    fn new(of: &str, latency: &Latency) -> Self {
         let [p50_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns] =
             PERCENTILES.map(|percent| latency.percentile_ns(percent));
         Self {
-            of,
+            of: of.to_owned(),
             count: latency.count(),
             mean_ns: latency.mean_ns(),
             p50_ns,
@@ -161,17 +186,27 @@ impl Times {
             p99_9_ns,
             p99_99_ns,
             max_ns: latency.max_ns(),
+            histogram: latency.encode(),
         }
     }
 
-    fn columns(&self) -> [u64; 6] {
+    /// The histogram.
+    ///
+    /// # Errors
+    /// If the text is none, as it may be in a file.
+    pub fn decoded(&self) -> Result<Latency, DecodeError> {
+        Latency::decode(&self.histogram)
+    }
+
+    /// The percentiles, each with its time in nanoseconds.
+    pub fn percentiles(&self) -> [(f64, u64); 5] {
+        let [p50, p90, p99, p99_9, p99_99] = PERCENTILES;
         [
-            self.p50_ns,
-            self.p90_ns,
-            self.p99_ns,
-            self.p99_9_ns,
-            self.p99_99_ns,
-            self.max_ns,
+            (p50, self.p50_ns),
+            (p90, self.p90_ns),
+            (p99, self.p99_ns),
+            (p99_9, self.p99_9_ns),
+            (p99_99, self.p99_99_ns),
         ]
     }
 }
@@ -188,7 +223,8 @@ impl Report {
         brokers.sort_unstable();
         brokers.dedup();
         Self {
-            scenario: options.scenario,
+            scenario: options.scenario.to_string(),
+            description: text::describe(options),
             topic: topic.name.to_string(),
             partitions: topic.leaders.len(),
             brokers: brokers.len(),
@@ -199,16 +235,29 @@ impl Report {
             client: Client::default(),
             findings: None,
             checked: None,
+            tables: Vec::new(),
+            series: Vec::new(),
+            check: None,
+            doubts: Vec::new(),
             warnings: Vec::new(),
-            lag_p99_ns: None,
-            description: text::describe(options),
+            server: Server::default(),
         }
     }
 
     /// Adds a line of times, if there are any.
-    pub fn latency(&mut self, of: &'static str, latency: &Latency) {
+    pub fn latency(&mut self, of: &str, latency: &Latency) {
         if latency.count() > 0 {
             self.latencies.push(Times::new(of, latency));
+        }
+    }
+
+    /// Adds what its latencies were over time.
+    pub fn over_time(&mut self, run: &Run) {
+        let tracks = run.timeline.tracks();
+        for times in &self.latencies {
+            let track = tracks.iter().find(|track| track.of == times.of);
+            self.series
+                .extend(track.map(|track| Series::of_track(track)));
         }
     }
 
@@ -220,15 +269,10 @@ impl Report {
             messages: produced.total_sent(),
             retries: produced.retries,
         });
-        let acknowledged = match options.acks {
-            0 => "sent",
-            _ => "ack",
-        };
-        self.latency(acknowledged, &produced.ack);
+        self.latency(acknowledged(options.acks), &produced.ack);
         self.latency("service", &produced.service);
         if options.rate.is_some() {
-            self.lag_p99_ns = Some(produced.lag.percentile_ns(99.0));
-            self.latency("schedule lag", &produced.lag);
+            self.latency(SCHEDULE_LAG, &produced.lag);
         }
     }
 
@@ -242,30 +286,21 @@ impl Report {
         });
     }
 
-    /// Says where the client, and not the broker, may have been the limit.
-    pub fn warn(&mut self) {
-        let Usage { cpu, queued } = self.client.worst_thread;
-        if cpu >= BUSY {
-            self.warnings.push(format!(
-                "a thread of the client was busy for {:.0} % of the time: the figures may show the client's limit",
-                cpu * 100.0
-            ));
-        }
-        if let Some(queued) = queued.filter(|queued| *queued >= STARVED) {
-            self.warnings.push(format!(
-                "a thread of the client waited for a core for {:.0} % of the time: the machine has too few",
-                queued * 100.0
-            ));
-        }
-        let measured = self.latencies.first().map_or(0, |times| times.p99_ns);
-        if let Some(lag_ns) = self.lag_p99_ns
-            && lag_ns as f64 > measured as f64 * LATE
-        {
-            self.warnings.push(format!(
-                "the client was late itself: its schedule lag is {:.0} % of the latency at p99",
-                lag_ns as f64 * 100.0 / measured.max(1) as f64
-            ));
-        }
+    /// Says where the machine or the client, and not the broker, may be what the figures show.
+    pub fn judge(&mut self, check: Option<Check>) {
+        self.check = check;
+        self.doubts = doubts(&Evidence {
+            measured: self.latencies.first(),
+            lag: self.times(SCHEDULE_LAG),
+            worst_thread: self.client.worst_thread,
+            during: self.client.machine,
+            check: self.check.as_ref(),
+        });
+    }
+
+    /// The times of this name.
+    pub fn times(&self, of: &str) -> Option<&Times> {
+        self.latencies.iter().find(|times| times.of == of)
     }
 
     /// What went wrong, or is wrong with what was read, if anything is.
@@ -284,5 +319,13 @@ impl Report {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// What the time until a message is acknowledged is called: with acks=0, it is only sent.
+pub fn acknowledged(acks: i16) -> &'static str {
+    match acks {
+        0 => "sent",
+        _ => "ack",
     }
 }

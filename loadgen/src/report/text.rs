@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::Report;
+use super::{Report, Table};
+use crate::machine::{Activity, Check, Floor};
 use crate::options::{Options, Scenario};
 use crate::payload::keys::Keys;
 
@@ -43,12 +44,15 @@ impl fmt::Display for Report {
         }
         self.write_latencies(f)?;
         self.write_work(f)?;
+        for table in &self.tables {
+            write_table(f, table)?;
+        }
         if let Some(findings) = &self.findings {
             write!(f, "{findings}")?;
         }
         self.write_client(f)?;
         match &self.checked {
-            None if self.scenario == Scenario::Produce => {
+            None if self.sending.is_some() => {
                 writeln!(f, "  checked      no (--no-verify)")?;
             }
             None => {}
@@ -58,6 +62,7 @@ impl fmt::Display for Report {
                 checked.messages, checked.faults
             )?,
         }
+        self.write_trust(f)?;
         for warning in &self.warnings {
             writeln!(f, "  warning      {warning}")?;
         }
@@ -67,14 +72,7 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_topic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "  topic        {}, {} partitions on {} broker{}",
-            self.topic,
-            self.partitions,
-            self.brokers,
-            if self.brokers == 1 { "" } else { "s" }
-        )?;
+        writeln!(f, "  topic        {}, {}", self.topic, topology(self))?;
         let load = &self.load;
         writeln!(
             f,
@@ -94,7 +92,8 @@ impl Report {
         writeln!(f)?;
         for times in &self.latencies {
             write!(f, "    {:<10}", times.of)?;
-            for (column, ns) in times.columns().into_iter().enumerate() {
+            let percentiles = times.percentiles().map(|(_, ns)| ns);
+            for (column, ns) in percentiles.into_iter().chain([times.max_ns]).enumerate() {
                 // The longest name takes two characters of the first column.
                 let width = if column == 0 {
                     10 - times.of.len().saturating_sub(10)
@@ -145,4 +144,93 @@ impl Report {
         }
         writeln!(f)
     }
+
+    /// What the machine was like, and what that means for the figures.
+    fn write_trust(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(check) = &self.check {
+            writeln!(f, "  machine      {}", floors(check))?;
+            writeln!(f, "    before     {}", activity(&check.before))?;
+            writeln!(f, "    during     {}", activity(&self.client.machine))?;
+        }
+        match (self.doubts.is_empty(), &self.check) {
+            (false, _) => writeln!(f, "  not to be trusted:")?,
+            (true, Some(_)) => writeln!(
+                f,
+                "  trust        the machine was quiet, and the client kept up"
+            )?,
+            (true, None) => writeln!(f, "  trust        the client kept up")?,
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "    {:<10} {}", doubt.about(), doubt.reason)?;
+        }
+        Ok(())
+    }
+}
+
+/// `4 partitions on 1 broker`
+pub(super) fn topology(report: &Report) -> String {
+    let number = |number: usize, of: &str| match number {
+        1 => format!("1 {of}"),
+        _ => format!("{number} {of}s"),
+    };
+    let partitions = number(report.partitions, "partition");
+    format!("{partitions} on {}", number(report.brokers, "broker"))
+}
+
+/// The machine's floors, in a line.
+pub(super) fn floors(check: &Check) -> String {
+    let of = |floor: Floor| {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        format!(
+            "{:.3} ms, at p99 {:.3} ms",
+            ms(floor.p50_ns),
+            ms(floor.p99_ns)
+        )
+    };
+    let loopback = check.loopback.map_or_else(|| "none".to_owned(), of);
+    format!(
+        "a sleep ends late by {}; a loopback round trip takes {loopback}",
+        of(check.timer)
+    )
+}
+
+/// What the machine did, in a line.
+pub(super) fn activity(activity: &Activity) -> String {
+    let share = |share: Option<f64>| {
+        let percent = share.map(|share| format!("{:.1} %", share * 100.0));
+        percent.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let load = activity.load.map(|load| format!("{load:.2}"));
+    format!(
+        "busy {}, steal {}, tasks waited for a core {} of the time, load {}",
+        share(activity.busy),
+        share(activity.steal),
+        share(activity.waiting),
+        load.unwrap_or_else(|| "unknown".to_owned())
+    )
+}
+
+/// A table, each column as wide as what is in it.
+pub(super) fn write_table(f: &mut dyn fmt::Write, table: &Table) -> fmt::Result {
+    let rows = table.rows.iter().map(String::len);
+    let first = rows.chain([table.title.len()]).max().unwrap_or(0);
+    write!(f, "  {:<first$}", table.title)?;
+    let mut widths = Vec::new();
+    for column in &table.columns {
+        let heading = column.heading();
+        let cells = (0..table.rows.len()).map(|row| column.text(row).len());
+        let width = cells.chain([heading.len()]).max().unwrap_or(0);
+        write!(f, "  {heading:>width$}")?;
+        widths.push(width);
+    }
+    writeln!(f)?;
+    for (row, (name, remark)) in table.rows.iter().zip(&table.remarks).enumerate() {
+        write!(f, "  {name:<first$}")?;
+        for (column, width) in table.columns.iter().zip(&widths) {
+            write!(f, "  {:>width$}", column.text(row))?;
+        }
+        let gap = if remark.is_empty() { "" } else { "  " };
+        writeln!(f, "{gap}{remark}")?;
+    }
+    Ok(())
 }

@@ -51,6 +51,6 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     report.consumed(&consumed);
     report.client = Client::new(meter.stop(), consumed.usage, threads);
     report.checked = Some(Checked::from(&consumed));
-    report.warn();
+    report.over_time(&stage.run);
     Ok(report)
 }

@@ -23,6 +23,7 @@ use crate::client::{Cluster, Error, RETRY_BACKOFF, Topic};
 use crate::options::{Options, Scenario};
 use crate::report::Report;
 use crate::run::Run;
+use crate::server;
 
 /// Partitions of a topic that is created, if nothing else is said.
 const DEFAULT_PARTITIONS: i32 = 4;
@@ -81,11 +82,14 @@ impl fmt::Display for Findings {
 /// # Errors
 /// If it could not be run to its end.
 pub fn run(options: &Options) -> Result<Report, Error> {
-    match options.scenario {
+    let mut report = match options.scenario {
         Scenario::Storm => storm::run(options),
         Scenario::Idle => idle::run(options),
-        _ => with_topic(options),
-    }
+        _ => return with_topic(options),
+    }?;
+    let cluster = Cluster::new(options.bootstrap.clone(), options.request_timeout);
+    report.server = server::describe(&cluster, None);
+    Ok(report)
 }
 
 fn with_topic(options: &Options) -> Result<Report, Error> {
@@ -127,13 +131,15 @@ fn staged(options: &Options, cluster: &Cluster, name: &str, id: u64) -> Result<R
         run: Arc::new(Run::new(id)),
         first_stream: 0,
     };
-    match options.scenario {
+    let mut report = match options.scenario {
         Scenario::Produce => produce::run(&stage),
         Scenario::Consume => consume::run(&stage),
         Scenario::Mixed => mixed::run(&stage),
         Scenario::Sweep => sweep::run(&stage),
         Scenario::E2e | Scenario::Storm | Scenario::Idle => e2e::run(&stage),
-    }
+    }?;
+    report.server = server::describe(&stage.cluster, Some(&stage.topic));
+    Ok(report)
 }
 
 impl Stage<'_> {

@@ -17,6 +17,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     let options = stage.options;
     let starts = stage.cluster.latest(&stage.topic)?;
     let (produced, client) = fill(stage)?;
+    stage.run.timeline.close();
     let checked = match options.verify {
         true => Some(read_back(stage, &starts, &produced.sent)?),
         false => None,
@@ -26,7 +27,7 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
     report.produced(&produced, options);
     report.client = client;
     report.checked = checked;
-    report.warn();
+    report.over_time(&stage.run);
     Ok(report)
 }
 

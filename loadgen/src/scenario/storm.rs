@@ -17,7 +17,8 @@ use crate::options::Options;
 use crate::report::{Client, Report};
 use crate::run::Run;
 use crate::schedule::Schedule;
-use crate::usage::{Meter, Usage};
+use crate::timeline::SCHEDULE_LAG;
+use crate::usage::{Meter, ProcessMeter, Usage};
 use crate::window::Window;
 
 /// Files that are open besides connections.
@@ -102,24 +103,24 @@ pub fn run(options: &Options) -> Result<Report, Error> {
                 metadata: options.storm.metadata,
                 schedule: Schedule::new(options.rate, number..number + 1, threads),
                 sources: Sources::default(),
-                figures: Figures::default(),
+                figures: Figures::tracked(&run),
             };
             let connects = options.storm.connects;
             spawn(&run, "storm", move || Ok(comer.run(connects)))
         })
         .collect();
     let figures = Figures::merged(join(started?)?);
-    Ok(report(options, figures, &meter))
+    Ok(report(options, figures, &meter, &run))
 }
 
-fn report(options: &Options, figures: Figures, meter: &Meter) -> Report {
+fn report(options: &Options, figures: Figures, meter: &ProcessMeter, run: &Run) -> Report {
     let mut report = Report::without_topic(options);
     report.latency("connect", &figures.connect);
     report.latency("first answer", &figures.first_answer);
     report.latency("metadata", &figures.metadata);
     let seconds = figures.window.seconds();
     if options.rate.is_some() {
-        report.latency("schedule lag", &figures.lag);
+        report.latency(SCHEDULE_LAG, &figures.lag);
         let (lag, all) = (&figures.lag, &figures.first_answer);
         if lag.percentile_ns(99.0) as f64 > all.percentile_ns(99.0) as f64 * LATE {
             report.warnings.push(format!(
@@ -136,7 +137,7 @@ fn report(options: &Options, figures: Figures, meter: &Meter) -> Report {
         failures: figures.failures,
     }));
     report.client = Client::new(meter.stop(), figures.usage, options.connections);
-    report.warn();
+    report.over_time(run);
     report
 }
 
@@ -180,20 +181,25 @@ impl Comer {
         let early_ns = intended_ns.saturating_sub(self.run.now_ns());
         std::thread::sleep(Duration::from_nanos(early_ns));
         let late_ns = self.run.now_ns().saturating_sub(intended_ns);
+        self.figures.lag.at(self.run.now_ns());
         self.figures.lag.record(late_ns);
         intended_ns
     }
 
     fn come_and_go(&mut self, address: usize, began_ns: u64) -> Result<(), Error> {
-        let since = |run: &Run| run.now_ns().saturating_sub(began_ns);
+        let since = |run: &Run, latency: &mut Latency| {
+            let now_ns = run.now_ns();
+            latency.at(now_ns);
+            latency.record(now_ns.saturating_sub(began_ns));
+        };
         let address = &self.bootstrap[address];
         let mut connection = self.sources.dial(address, self.timeout)?;
-        self.figures.connect.record(since(&self.run));
+        since(&self.run, &mut self.figures.connect);
         connection.ask_versions(self.timeout)?;
-        self.figures.first_answer.record(since(&self.run));
+        since(&self.run, &mut self.figures.first_answer);
         if self.metadata {
             Cluster::ask_brokers(&mut connection, self.timeout)?;
-            self.figures.metadata.record(since(&self.run));
+            since(&self.run, &mut self.figures.metadata);
         }
         self.figures.connects += 1;
         Ok(())
@@ -201,6 +207,18 @@ impl Comer {
 }
 
 impl Figures {
+    /// One thread's, of which the run has what was measured when.
+    fn tracked(run: &Run) -> Self {
+        let latency = |of| Latency::tracked(run.timeline.track(of));
+        Self {
+            connect: latency("connect"),
+            first_answer: latency("first answer"),
+            metadata: latency("metadata"),
+            lag: latency(SCHEDULE_LAG),
+            ..Self::default()
+        }
+    }
+
     fn merged(all: Vec<Self>) -> Self {
         let mut merged = Self::default();
         for figures in all {

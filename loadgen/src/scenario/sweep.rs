@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Findings as Any, Stage, e2e};
 use crate::client::Error;
 use crate::options::{Options, Sweep};
-use crate::report::{Report, Times};
+use crate::report::{Report, Series, Table, Times, Unit};
 use crate::run::Run;
 use crate::sequence::Faults;
 
@@ -46,6 +46,53 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// The steps, each with what came of it.
+    fn table(&self) -> Table {
+        let columns = [
+            ("reached", Unit::PerSecond),
+            ("p50", Unit::Nanoseconds),
+            ("p99", Unit::Nanoseconds),
+            ("max", Unit::Nanoseconds),
+            ("lag p99", Unit::Nanoseconds),
+            ("client's CPU", Unit::Share),
+        ];
+        let mut table = Table::new("messages/s", &columns);
+        for step in &self.steps {
+            let values = [
+                step.reached,
+                step.p50_ns as f64,
+                step.p99_ns as f64,
+                step.max_ns as f64,
+                step.lag_p99_ns as f64,
+                step.client_cores,
+            ];
+            let remark = match step.held {
+                true => "held",
+                false if step.p99_ns <= self.p99_max_ns => "rate not reached",
+                false => "p99 too high",
+            };
+            table.row_with_remark(step.rate.to_string(), &values.map(Some), remark);
+        }
+        table
+    }
+
+    /// What came of which rate, as lines. Of a rate that was tried twice, the second time counts.
+    fn series(&self) -> Series {
+        let columns = [
+            ("reached", Unit::PerSecond),
+            ("p50", Unit::Nanoseconds),
+            ("p99", Unit::Nanoseconds),
+            ("max", Unit::Nanoseconds),
+        ];
+        let mut series = Series::new("sweep", ("offered rate", Unit::PerSecond), &columns);
+        for steps in self.steps.chunk_by(|one, next| one.rate == next.rate) {
+            let Some(step) = steps.last() else { continue };
+            let ns = [step.p50_ns, step.p99_ns, step.max_ns].map(|ns| Some(ns as f64));
+            series.point(step.rate as f64, &[Some(step.reached), ns[0], ns[1], ns[2]]);
+        }
+        series
+    }
+
     /// Whether there was a rate that held.
     pub fn verdict(&self) -> Result<(), String> {
         let least = self.steps.first().map_or(0, |step| step.rate);
@@ -59,29 +106,6 @@ impl Findings {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p99_max = self.p99_max_ns as f64 / 1e6;
-        writeln!(
-            f,
-            "  steps, ms  messages/s     reached       p50       p99       max   lag p99  cores"
-        )?;
-        for step in &self.steps {
-            let ms = |ns: u64| ns as f64 / 1e6;
-            writeln!(
-                f,
-                "             {:>10}  {:>10.0}{:>10.3}{:>10.3}{:>10.3}{:>10.3}{:>7.2}  {}",
-                step.rate,
-                step.reached,
-                ms(step.p50_ns),
-                ms(step.p99_ns),
-                ms(step.max_ns),
-                ms(step.lag_p99_ns),
-                step.client_cores,
-                match step.held {
-                    true => "held",
-                    false if step.p99_ns <= self.p99_max_ns => "rate not reached",
-                    false => "p99 too high",
-                }
-            )?;
-        }
         match (self.knee, self.unbounded) {
             (None, _) => writeln!(f, "  knee         none of these rates held"),
             (Some(rate), true) => writeln!(
@@ -127,12 +151,15 @@ pub fn run(stage: &Stage) -> Result<Report, Error> {
         checked.faults = faults;
         checked.first_fault = example;
     }
-    report.findings = Some(Any::Sweep(Findings {
+    let findings = Findings {
         steps,
         knee: search.held,
         unbounded: search.failed.is_none(),
         p99_max_ns: sweep.p99_max.as_nanos() as u64,
-    }));
+    };
+    report.tables.push(findings.table());
+    report.series.insert(0, findings.series());
+    report.findings = Some(Any::Sweep(findings));
     Ok(report)
 }
 
