@@ -162,6 +162,25 @@ fn two_runs_are_compared() {
 }
 
 #[test]
+fn a_sweep_is_a_table_and_lines() {
+    let (gateway, folder) = (Gateway::start(&[]), folder());
+    let path = folder.path().join("page.html");
+    let sweep = "sweep --step-time 200ms --warmup 0ms --rate 500 --rate-factor 2 --max-rate 1000";
+    let sweep = format!(
+        "{sweep} --p99-max 10m --no-box-check --html {}",
+        path.display()
+    );
+    let run = loadgen(&gateway, &sweep);
+    assert!(run.succeeded(), "{run}");
+    let report = report(&run);
+    assert_eq!(report.tables[0].rows, ["500", "1000"]);
+    assert_eq!(report.tables[0].remarks, ["held", "held"]);
+    assert_eq!(report.series[0].x.values, [Some(500.0), Some(1000.0)]);
+    let page = std::fs::read_to_string(path).expect("a page");
+    assert!(page.contains("Sweep by offered rate") && page.contains("offered rate, /s"));
+}
+
+#[test]
 fn what_is_no_report_is_not_compared() {
     let folder = folder();
     let text = folder.path().join("text");
