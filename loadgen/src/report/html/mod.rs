@@ -39,22 +39,15 @@ pub fn page(document: &Document) -> String {
         (tiles(report))
         (trust(report))
         (latencies(report))
-        @if let Some(findings) = &report.findings {
-            h2 { "Findings" }
-            pre { (findings) }
-        }
+        (findings(report))
         (over_time(report))
-        @for table in &report.tables {
-            h2 { (capital(&table.title)) }
-            (figures(table))
-        }
         h2 { "Both sides" }
         div.charts {
             (sides(report))
             (environment_of(document))
         }
         @if let Some(table) = &report.server.metrics {
-            h2 { (capital(&table.title)) }
+            h2 { "Server's metrics" }
             details {
                 summary { (table.rows.len()) " metrics" }
                 (figures(table))
@@ -109,7 +102,7 @@ fn tiles(report: &Report) -> Markup {
     let mut tiles = Vec::new();
     if load.messages > 0 {
         let (messages, megabytes) = (load.messages_per_second, load.megabytes_per_second);
-        tiles.push(("throughput".to_owned(), grouped(messages), "messages/s"));
+        tiles.push(("throughput, messages".to_owned(), grouped(messages), "/s"));
         tiles.push(("throughput".to_owned(), format!("{megabytes:.2}"), "MB/s"));
     }
     if let Some(times) = report.latencies.first() {
@@ -208,6 +201,17 @@ fn curve(title: &str, latencies: &[(String, Latency)]) -> Chart {
     }
 }
 
+/// What this scenario has and others have not.
+fn findings(report: &Report) -> Markup {
+    html! {
+        @if report.findings.is_some() || !report.tables.is_empty() {
+            h2 { "Findings" }
+            @for table in &report.tables { (figures(table)) }
+            @if let Some(findings) = &report.findings { pre { (findings) } }
+        }
+    }
+}
+
 fn over_time(report: &Report) -> Markup {
     html! {
         @for series in &report.series {
@@ -279,7 +283,7 @@ fn figures(table: &Table) -> Markup {
             table {
                 thead {
                     tr {
-                        th scope="col" {}
+                        th scope="col" { (table.title) }
                         @for column in &table.columns { th scope="col" { (column.heading()) } }
                     }
                 }
