@@ -73,7 +73,13 @@ impl Comparison {
             (run.name.clone(), values)
         };
         let columns = ["messages/s", "MB/s", "CPU, %"];
-        let mut tables = vec![compared("throughput", &columns, self.runs.iter().map(load))];
+        let mut tables = Vec::new();
+        // Some scenarios have connections only.
+        let messages = |run: &Compare| run.document.report.load.messages > 0;
+        if self.runs.iter().any(messages) {
+            let rows = self.runs.iter().map(load);
+            tables.push(compared("throughput", &columns, rows));
+        }
         for of in self.latencies() {
             let row = |(name, latency): (String, Latency)| {
                 let percentiles = PERCENTILES.map(|percent| latency.percentile_ns(percent));

@@ -102,8 +102,8 @@ fn tiles(report: &Report) -> Markup {
     let mut tiles = Vec::new();
     if load.messages > 0 {
         let (messages, megabytes) = (load.messages_per_second, load.megabytes_per_second);
-        tiles.push(("throughput, messages".to_owned(), grouped(messages), "/s"));
-        tiles.push(("throughput".to_owned(), format!("{megabytes:.2}"), "MB/s"));
+        tiles.push(("messages".to_owned(), grouped(messages), "/s"));
+        tiles.push(("data".to_owned(), format!("{megabytes:.2}"), "MB/s"));
     }
     if let Some(times) = report.latencies.first() {
         let percentiles = times.percentiles().into_iter().take(4);
