@@ -15,11 +15,12 @@ mod load;
 mod peer;
 mod process;
 mod report;
+mod rounds;
 mod rows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde::Serialize;
@@ -27,9 +28,10 @@ use serde::Serialize;
 use environment::Environment;
 use goals::Verdict;
 use life::Life;
-use peer::{Kind, Peer, Site};
+use peer::{Kind, Site};
 use report::Summary;
-use rows::{ROWS, Row, Sample};
+use rounds::Times;
+use rows::{ROWS, Row};
 
 fn main() -> io::Result<()> {
     let matches = cli().get_matches();
@@ -141,7 +143,13 @@ fn compare(matches: &ArgMatches) -> io::Result<()> {
         }
     }
     if !matches.get_flag("no-rows") {
-        results.rows = run_rounds(&rows, &kinds, &site, matches)?;
+        let number = |name: &str| matches.get_one::<u64>(name).copied().unwrap_or(1);
+        let times = Times {
+            rounds: number("rounds"),
+            round: Duration::from_secs(number("seconds")),
+            warmup: Duration::from_secs(number("warmup")),
+        };
+        results.rows = rounds::run(&rows, &kinds, &site, times)?;
     }
     results.verdicts = goals::judge(&results.rows);
     results
@@ -167,104 +175,6 @@ fn compare(matches: &ArgMatches) -> io::Result<()> {
             row.peer, row.row
         ))),
         None => Ok(()),
-    }
-}
-
-/// All rows on all peers, round by round.
-fn run_rounds(
-    rows: &[&Row],
-    kinds: &[Kind],
-    site: &Site,
-    matches: &ArgMatches,
-) -> io::Result<Vec<Summary>> {
-    let number = |name: &str| matches.get_one::<u64>(name).copied().unwrap_or(1);
-    let (time, warmup) = (
-        Duration::from_secs(number("seconds")),
-        Duration::from_secs(number("warmup")),
-    );
-    let start = |kind: &Kind| Peer::start(*kind, site);
-    let mut peers: Vec<Peer> = kinds.iter().map(start).collect::<io::Result<_>>()?;
-    for peer in &mut peers {
-        say(&format!("warming up {}", peer.kind.name()))?;
-        warm_up(peer, rows, site, time, warmup)?;
-    }
-    let mut runs: Vec<Run> = Vec::new();
-    for row in rows {
-        let indices = (0..peers.len()).filter(|i| row.is_for(peers[*i].kind));
-        runs.extend(indices.map(|peer| Run::new(row, peer)));
-    }
-    for round in 1..=number("rounds") {
-        let mut last = "";
-        for run in &mut runs {
-            if last != run.row.name {
-                last = run.row.name;
-                say(&format!("round {round}: {last}"))?;
-            }
-            run.another(&mut peers[run.peer], site, time)?;
-        }
-    }
-    Ok(runs
-        .into_iter()
-        .map(|run| Summary::new(run.row, peers[run.peer].kind, &run.samples, run.failure))
-        .collect())
-}
-
-/// Loads a peer with what it will be measured with.
-fn warm_up(
-    peer: &mut Peer,
-    rows: &[&Row],
-    site: &Site,
-    time: Duration,
-    warmup: Duration,
-) -> io::Result<()> {
-    let began = Instant::now();
-    let kind = peer.kind;
-    let loads = rows.iter().filter(|row| row.is_for(kind));
-    for row in loads.cycle().take_while(|_| began.elapsed() < warmup) {
-        if row.run(peer, site, time.min(warmup)).is_err() {
-            // To be told when it counts.
-            peer.restart(site)?;
-        }
-    }
-    Ok(())
-}
-
-/// One row on one peer, over all rounds.
-struct Run<'a> {
-    row: &'a Row,
-    /// By index.
-    peer: usize,
-    samples: Vec<Sample>,
-    failure: Option<String>,
-}
-
-impl<'a> Run<'a> {
-    fn new(row: &'a Row, peer: usize) -> Self {
-        Run {
-            row,
-            peer,
-            samples: Vec::new(),
-            failure: None,
-        }
-    }
-
-    /// Nothing more after it failed once: patience with it is limited.
-    fn another(&mut self, peer: &mut Peer, site: &Site, time: Duration) -> io::Result<()> {
-        if self.failure.is_some() {
-            return Ok(());
-        }
-        // What the one before left to be written back is not this one's load.
-        rustix::fs::sync();
-        match self.row.run(peer, site, time) {
-            Ok(sample) => self.samples.push(sample),
-            Err(error) => {
-                let name = peer.kind.name();
-                say(&format!("{name} cannot do {}: {error}", self.row.name))?;
-                self.failure = Some(error.to_string());
-                peer.restart(site)?;
-            }
-        }
-        Ok(())
     }
 }
 
