@@ -31,7 +31,7 @@ const PARTS: [(&str, Part); 5] = [
     ("partitions", partitions),
     ("connections", connections),
     ("topics", topics),
-    ("batches", batches),
+    ("records", batches),
     ("shards", shards),
 ];
 type Part = fn(Kind, &Site) -> io::Result<Table>;
@@ -246,7 +246,7 @@ fn one_by_one(client: &mut Client) -> io::Result<f64> {
 
 fn batches(kind: Kind, site: &Site) -> io::Result<Table> {
     let peer = Peer::start(kind, site)?;
-    Table::of("batches", STEPS, |records| {
+    Table::of("records", STEPS, |records| {
         let load = Produce {
             connections: 1,
             in_flight: 1,
@@ -254,7 +254,7 @@ fn batches(kind: Kind, site: &Site) -> io::Result<Table> {
             value_bytes: VALUE_BYTES,
             ..BULK
         };
-        let topic = format!("batches-{records}");
+        let topic = format!("records-{records}");
         let (done, cpu) = loaded(&peer, &topic, &load)?;
         Ok([
             ("p50 us", quantile(&done, 0.5) * 1e3),
