@@ -10,7 +10,7 @@ use super::call::Time;
 use super::http::Http;
 use super::peers::{Peers, VolumeServers};
 use super::security::Security;
-use super::volume::Volumes;
+use super::volume::{Places, Volumes};
 use super::{BridgeConfig, PeerHealth, Role};
 
 /// Lives on the bridge's thread.
@@ -21,6 +21,7 @@ pub(super) struct Client {
     pub(super) volume_servers: VolumeServers,
     /// Where volumes are.
     pub(super) volumes: Volumes,
+    pub(super) places: Places,
     pub(super) http: Http,
     pub(super) filer_group: String,
     /// Somebody needs a server and there is none.
@@ -41,6 +42,7 @@ impl Client {
             brokers: peers(Role::Broker),
             volume_servers: VolumeServers::new(),
             volumes: Volumes::default(),
+            places: Places::default(),
             http: Http::new(),
             filer_group: config.filer_group,
             wanted,

@@ -20,7 +20,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const LIST_CLUSTER_NODES: &str = "/master_pb.Seaweed/ListClusterNodes";
 /// How long what was found is good for.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(3);
 /// Between two looks while somebody waits for a server.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A master that takes longer is passed over this time.

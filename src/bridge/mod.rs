@@ -208,7 +208,7 @@ pub struct Removal {
 }
 
 /// Where a chunk goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Placement {
     /// Path of the file that it is for: the filer's rules for paths (fs.configure) choose collection,
     /// replication and disk where the fields here are empty.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,10 @@ const ASSIGN_VOLUME: &str = "/filer_pb.SeaweedFiler/AssignVolume";
 const LOOKUP_VOLUME: &str = "/filer_pb.SeaweedFiler/LookupVolume";
 /// How long it is believed where a volume is.
 const LOCATIONS_TTL: Duration = Duration::from_secs(60);
+/// Places that are assigned at once.
+const PLACES_AHEAD: u64 = 16;
+const PLACES_TTL: Duration = Duration::from_secs(5);
+const FOLDERS_MAX: usize = 10_000;
 const LOCATIONS_MAX: usize = 10_000;
 
 impl Bridge {
@@ -89,40 +94,51 @@ impl Bridge {
     }
 }
 
-/// `volume,keyCookie`, as SeaweedFS writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What names a chunk: written `volume,keyCookie` (weed/storage/needle/file_id.go).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
-    text: String,
-    volume: String,
+    volume: u32,
+    key: u64,
+    cookie: u32,
 }
 
 impl FileId {
     fn of(chunk: &FileChunk) -> Option<FileId> {
         match &chunk.fid {
-            // The key without leading zero bytes, then the cookie (weed/storage/needle/file_id.go).
-            Some(fid) => {
-                let key = format!("{:016x}", fid.file_key);
-                let zeros = key
-                    .as_bytes()
-                    .chunks(2)
-                    .take_while(|pair| *pair == b"00")
-                    .count();
-                let key = &key[2 * zeros..];
-                Self::parse(&format!("{},{key}{:08x}", fid.volume_id, fid.cookie))
-            }
+            Some(fid) => Some(FileId {
+                volume: fid.volume_id,
+                key: fid.file_key,
+                cookie: fid.cookie,
+            }),
             None => Self::parse(&chunk.file_id),
         }
     }
 
-    /// It becomes part of a URL, so nothing but a file id may pass.
     fn parse(text: &str) -> Option<FileId> {
         let (volume, key) = text.split_once(',')?;
-        let number = !volume.is_empty() && volume.bytes().all(|b| b.is_ascii_digit());
-        let hex = key.bytes().all(|b| b.is_ascii_hexdigit() || b == b'_');
-        (number && hex && (9..=32).contains(&key.len())).then(|| FileId {
-            text: text.to_owned(),
-            volume: volume.to_owned(),
+        let digits = volume.bytes().all(|b| b.is_ascii_digit());
+        let hex = key.bytes().all(|b| b.is_ascii_hexdigit());
+        if !digits || !hex || !(9..=24).contains(&key.len()) {
+            return None;
+        }
+        let (key, cookie) = key.split_at(key.len() - 8);
+        Some(FileId {
+            volume: volume.parse().ok()?,
+            key: u64::from_str_radix(key, 16).ok()?,
+            cookie: u32::from_str_radix(cookie, 16).ok()?,
         })
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key without the bytes in front that are zero.
+        let digits = (self.key.checked_ilog(256).unwrap_or(0) as usize + 1) * 2;
+        write!(
+            f,
+            "{},{:0digits$x}{:08x}",
+            self.volume, self.key, self.cookie
+        )
     }
 }
 
@@ -131,26 +147,82 @@ type Servers = Rc<[Rc<HttpServer>]>;
 /// Where volumes are, for a while.
 #[derive(Default)]
 pub(super) struct Volumes {
-    known: RefCell<HashMap<String, (Instant, Servers)>>,
+    known: RefCell<HashMap<u32, (Instant, Servers)>>,
 }
 
 impl Volumes {
-    fn get(&self, volume: &str) -> Option<Servers> {
+    fn get(&self, volume: u32) -> Option<Servers> {
         let known = self.known.borrow();
-        let (at, servers) = known.get(volume)?;
+        let (at, servers) = known.get(&volume)?;
         (at.elapsed() < LOCATIONS_TTL).then(|| servers.clone())
     }
 
-    fn put(&self, volume: &str, servers: &Servers) {
+    fn put(&self, volume: u32, servers: &Servers) {
         let mut known = self.known.borrow_mut();
         if known.len() >= LOCATIONS_MAX {
             known.clear();
         }
-        known.insert(volume.to_owned(), (Instant::now(), servers.clone()));
+        known.insert(volume, (Instant::now(), servers.clone()));
     }
 
-    fn forget(&self, volume: &str) {
-        self.known.borrow_mut().remove(volume);
+    fn forget(&self, volume: u32) {
+        self.known.borrow_mut().remove(&volume);
+    }
+}
+
+/// Places for chunks that were assigned with another one, by the folder that they are for: most uploads
+/// then need no filer. Keys are not scarce: what is not used soon is dropped.
+#[derive(Default)]
+pub(super) struct Places {
+    ahead: RefCell<HashMap<Placement, Ahead>>,
+}
+
+struct Ahead {
+    until: Instant,
+    next: Assigned,
+    left: u64,
+}
+
+impl Places {
+    fn take(&self, placement: &Placement) -> Option<Assigned> {
+        let mut places = self.ahead.borrow_mut();
+        let ahead = places.get_mut(&folder_of(placement))?;
+        ahead.left = ahead.left.checked_sub(1)?;
+        ahead.next.file_id.key = ahead.next.file_id.key.checked_add(1)?;
+        (Instant::now() < ahead.until).then(|| ahead.next.clone())
+    }
+
+    /// Keeps those behind the first of [`PLACES_AHEAD`]. A token is for one alone.
+    fn put(&self, placement: &Placement, first: &Assigned) {
+        if !first.auth.is_empty() {
+            return;
+        }
+        let mut places = self.ahead.borrow_mut();
+        if places.len() >= FOLDERS_MAX {
+            places.clear();
+        }
+        let ahead = Ahead {
+            until: Instant::now() + PLACES_TTL,
+            next: first.clone(),
+            left: PLACES_AHEAD - 1,
+        };
+        places.insert(folder_of(placement), ahead);
+    }
+
+    /// Its volume may be full, or its server gone.
+    fn forget(&self, placement: &Placement) {
+        self.ahead.borrow_mut().remove(&folder_of(placement));
+    }
+}
+
+fn folder_of(placement: &Placement) -> Placement {
+    let folder = placement
+        .path
+        .rsplit_once('/')
+        .map_or("", |(folder, _)| folder);
+    Placement {
+        path: folder.to_owned(),
+        ..placement.clone()
     }
 }
 
@@ -175,13 +247,16 @@ impl Client {
         // Each attempt stores another chunk, so none is in doubt.
         let mut attempts = self.attempts(Kind::Read, time);
         loop {
-            let assigned = self.assign(time, rope.len() as u64, placement).await;
-            let assigned = assigned?;
+            let assigned = match self.places.take(placement) {
+                Some(assigned) => assigned,
+                None => self.assign(time, rope.len() as u64, placement).await?,
+            };
             let end = time.attempt_end();
             let failure = match self.store(end, &assigned, &rope, placement.fsync).await {
                 Ok(chunk) => return Ok(chunk),
                 Err(failure) => failure,
             };
+            self.places.forget(placement);
             if matches!(failure, Failure::Lost(_)) {
                 self.clone().abandon(time, assigned);
             }
@@ -200,10 +275,11 @@ impl Client {
         placement: &Placement,
     ) -> Result<Assigned, BridgeError> {
         let request = AssignVolumeRequest {
-            count: 1,
+            count: PLACES_AHEAD as i32,
             collection: placement.collection.clone(),
             replication: placement.replication.clone(),
             path: placement.path.clone(),
+            // More would count as taken, though perhaps nobody comes.
             expected_data_size: size,
         };
         let check = |answer: &AssignVolumeResponse| match answer.error.is_empty() {
@@ -214,11 +290,13 @@ impl Client {
         let answer: AssignVolumeResponse = asked.await?;
         let address = answer.location.map(|location| location.url);
         let damaged = || BridgeError::Damaged("a filer assigned no valid file id".to_owned());
-        Ok(Assigned {
+        let assigned = Assigned {
             file_id: FileId::parse(&answer.file_id).ok_or_else(damaged)?,
             server: address.and_then(|a| self.server(&a)).ok_or_else(damaged)?,
             auth: answer.auth,
-        })
+        };
+        self.places.put(placement, &assigned);
+        Ok(assigned)
     }
 
     async fn store(
@@ -250,7 +328,7 @@ impl Client {
             return Err(failed("it stored other bytes".to_owned()));
         }
         Ok(FileChunk {
-            file_id: assigned.file_id.text.clone(),
+            file_id: assigned.file_id.to_string(),
             size: said.size,
             modified_ts_ns: now_ns(),
             e_tag: said.etag,
@@ -279,17 +357,17 @@ impl Client {
     ) -> Result<Bytes, BridgeError> {
         let mut attempts = self.attempts(Kind::Read, time);
         loop {
-            let known = self.volumes.get(&file_id.volume);
+            let known = self.volumes.get(file_id.volume);
             let from_memory = known.is_some();
             let servers = match known {
                 Some(servers) => servers,
-                None => self.locate(time, &file_id.volume).await?,
+                None => self.locate(time, file_id.volume).await?,
             };
             let failure = match self.read_from(time, &servers, file_id, &range).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => failure,
             };
-            self.volumes.forget(&file_id.volume);
+            self.volumes.forget(file_id.volume);
             match failure {
                 // It may have moved.
                 Failure::Final(BridgeError::NotFound(_)) if from_memory => {}
@@ -312,7 +390,7 @@ impl Client {
         let mut without = 0;
         let mut last = Failure::Failed(format!("no server has volume {}", file_id.volume));
         for server in &servers {
-            let path = format!("/{}", file_id.text);
+            let path = format!("/{file_id}");
             match self
                 .fetch(time.attempt_end(), server, file_id, &path, range)
                 .await
@@ -333,7 +411,7 @@ impl Client {
             .iter()
             .filter(|filer| filer.health.is_up())
         {
-            let path = format!("/?proxyChunkId={}", file_id.text);
+            let path = format!("/?proxyChunkId={file_id}");
             let server = HttpServer::new(&filer.address.http());
             if let Ok(bytes) = self
                 .fetch(time.attempt_end(), &server, file_id, &path, range)
@@ -350,17 +428,18 @@ impl Client {
     }
 
     /// The servers that have a volume.
-    async fn locate(&self, time: Time, volume: &str) -> Result<Servers, BridgeError> {
+    async fn locate(&self, time: Time, volume: u32) -> Result<Servers, BridgeError> {
+        let (id, volume) = (volume, volume.to_string());
         let request = LookupVolumeRequest {
-            volume_ids: vec![volume.to_owned()],
+            volume_ids: vec![volume.clone()],
         };
         let asked = self.ask_filer(Kind::Read, time, LOOKUP_VOLUME, &request, &|_| Ok(()));
         let mut answer: LookupVolumeResponse = asked.await?;
-        let found = answer.locations_map.remove(volume).unwrap_or_default();
+        let found = answer.locations_map.remove(&volume).unwrap_or_default();
         let found = found.locations.iter().filter_map(|l| self.server(&l.url));
         let servers: Servers = found.collect();
         if !servers.is_empty() {
-            self.volumes.put(volume, &servers);
+            self.volumes.put(id, &servers);
         }
         Ok(servers)
     }
@@ -382,7 +461,7 @@ impl Client {
     ) -> Result<Bytes, Failure> {
         let wanted = (range.end - range.start) as usize;
         let read = self.security.read.as_ref();
-        let auth = read.map_or_else(String::new, |key| key.token(&file_id.text));
+        let auth = read.map_or_else(String::new, |key| key.token(&file_id.to_string()));
         let request = request(Method::GET, server, path, &auth)
             .header(RANGE, format!("bytes={}-{}", range.start, range.end - 1))
             .body(Rope::default());
@@ -407,13 +486,13 @@ impl Client {
         let mut attempts = self.attempts(Kind::Change, time);
         let write = self.security.write.as_ref();
         loop {
-            let servers = self.locate(time, &file_id.volume).await?;
+            let servers = self.locate(time, file_id.volume).await?;
             // One of them tells the others.
             let Some(server) = servers.first() else {
                 return Ok(());
             };
-            let path = format!("/{}", file_id.text);
-            let auth = write.map_or_else(String::new, |key| key.token(&file_id.text));
+            let path = format!("/{file_id}");
+            let auth = write.map_or_else(String::new, |key| key.token(&file_id.to_string()));
             let request = request(Method::DELETE, server, &path, &auth).body(Rope::default());
             let said = self
                 .http
@@ -443,6 +522,7 @@ fn is_not_found(failure: &Failure) -> bool {
 }
 
 /// A place for a chunk.
+#[derive(Clone)]
 struct Assigned {
     file_id: FileId,
     server: Rc<HttpServer>,
@@ -452,7 +532,7 @@ struct Assigned {
 
 impl Assigned {
     fn request(&self, method: Method, query: &str) -> Builder {
-        let path = format!("/{}{query}", self.file_id.text);
+        let path = format!("/{}{query}", self.file_id);
         request(method, &self.server, &path, &self.auth)
     }
 }
@@ -488,10 +568,18 @@ mod tests {
             }),
             ..Default::default()
         };
-        let text = |chunk| FileId::of(&chunk).expect("a file id").text;
+        let text = |chunk| FileId::of(&chunk).expect("a file id").to_string();
         assert_eq!(text(chunk(3, 0x01, 0x637037d6)), "3,01637037d6");
         assert_eq!(text(chunk(12, 0x1234, 0x2)), "12,123400000002");
         assert_eq!(text(chunk(1, 0xa00, 0xffffffff)), "1,0a00ffffffff");
+        assert_eq!(text(chunk(1, u64::MAX, 1)), "1,ffffffffffffffff00000001");
+        for text in [
+            "3,01637037d6",
+            "12,123400000002",
+            "1,ffffffffffffffff00000001",
+        ] {
+            assert_eq!(FileId::parse(text).expect("a file id").to_string(), text);
+        }
     }
 
     #[test]

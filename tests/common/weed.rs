@@ -130,6 +130,11 @@ impl Weed {
         format!("127.0.0.1:{}", self.ports[part as usize].number)
     }
 
+    /// Whether a filer has a file.
+    pub fn has(&self, filer: Part, path: &str) -> bool {
+        get(&self.address(filer), path).starts_with("HTTP/1.1 2")
+    }
+
     /// Starts one part, again if need be, and waits until it serves.
     pub fn start_part(&mut self, part: Part) {
         assert!(self.processes[part as usize].is_none(), "{part:?} runs");
