@@ -61,7 +61,7 @@ impl Failure {
             ChangeError::Exists
             | ChangeError::Collides(_)
             | ChangeError::TooManyPartitions(_)
-            | ChangeError::NotStored => error.to_string(),
+            | ChangeError::NotStored(_) => error.to_string(),
         };
         Self::new(error.into(), message)
     }

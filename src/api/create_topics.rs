@@ -86,7 +86,7 @@ impl Failure {
             ChangeError::Unknown
             | ChangeError::NoIncrease(_)
             | ChangeError::TooManyPartitions(_)
-            | ChangeError::NotStored => error.to_string(),
+            | ChangeError::NotStored(_) => error.to_string(),
         };
         Failure::new(error.into(), message)
     }

@@ -1,7 +1,7 @@
 //! What goes wrong below, as Kafka's error codes: the one place that maps them.
 
 use crate::catalog::alter::AlterError;
-use crate::catalog::keeper::ChangeError;
+use crate::catalog::keeper::{ChangeError, NotStored};
 use crate::fetch_session::SessionError;
 use crate::group::AppendError;
 use crate::partition::messages::PartitionError;
@@ -72,6 +72,15 @@ impl From<ErrorKind> for ErrorCode {
     }
 }
 
+impl From<NotStored> for ErrorCode {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::Failed => ErrorCode::KAFKA_STORAGE_ERROR,
+            NotStored::NotOwner => ErrorCode::NOT_CONTROLLER,
+        }
+    }
+}
+
 impl From<&ChangeError> for ErrorCode {
     fn from(error: &ChangeError) -> Self {
         match error {
@@ -80,7 +89,7 @@ impl From<&ChangeError> for ErrorCode {
             ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             ChangeError::NoIncrease(_) => ErrorCode::INVALID_PARTITIONS,
             ChangeError::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
-            ChangeError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
+            ChangeError::NotStored(why) => (*why).into(),
         }
     }
 }
@@ -97,7 +106,7 @@ impl From<&AlterError> for ErrorCode {
             AlterError::DefaultTopic | AlterError::NotDynamic(_) | AlterError::Broker(_) => {
                 ErrorCode::INVALID_REQUEST
             }
-            AlterError::NotStored => ErrorCode::KAFKA_STORAGE_ERROR,
+            AlterError::NotStored(why) => (*why).into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Checks come in Kafka's order, and their texts are Kafka's, but for configs that are not known or
 //! have no effect here: those are refused, for topics and for brokers.
 
+use super::keeper::NotStored;
 use super::log::Entry;
 use super::name::{self, NameError};
 use super::topic_config::{self, ConfigError, ConfigType, Row, TopicConfig};
@@ -66,8 +67,8 @@ pub enum AlterError {
     Topic(ConfigError),
     #[error(transparent)]
     Broker(ConfigError),
-    #[error("the change could not be stored")]
-    NotStored,
+    #[error(transparent)]
+    NotStored(#[from] NotStored),
 }
 
 impl Catalog {

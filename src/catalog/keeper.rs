@@ -18,6 +18,7 @@ use super::log::Entry;
 use super::{Catalog, CatalogLog, Topic};
 use crate::gateway::{Reply, Request, Shard};
 use crate::partition::owner::Partitions;
+use crate::store::NotOwner;
 use crate::wire::Uuid;
 
 /// Producer ids are handed to shards in blocks of this size; Kafka's controller does the same.
@@ -63,8 +64,17 @@ pub enum ChangeError {
     NoIncrease(i32),
     #[error("there may be no more than {0} partitions in all (max_partitions)")]
     TooManyPartitions(usize),
+    #[error(transparent)]
+    NotStored(#[from] NotStored),
+}
+
+/// Why a change is not in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
     #[error("the change could not be stored")]
-    NotStored,
+    Failed,
+    #[error("another gateway has taken the store over")]
+    NotOwner,
 }
 
 pub struct CatalogKeeper {
@@ -126,7 +136,7 @@ impl CatalogKeeper {
                 let taken = self
                     .write(|log| log.take_producer_ids(PRODUCER_ID_BLOCK))
                     .await;
-                Changed::ProducerIds(taken.ok_or(ChangeError::NotStored))
+                Changed::ProducerIds(taken.map_err(ChangeError::from))
             }
         }
     }
@@ -145,8 +155,8 @@ impl CatalogKeeper {
         let mut results: Vec<_> = topics.iter().map(&mut check).collect();
         let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
         let created = good.map(|(topic, _)| Entry::created(topic)).collect();
-        if !self.publish(created).await {
-            refuse(&mut results, ChangeError::NotStored);
+        if let Err(why) = self.publish(created).await {
+            refuse(&mut results, ChangeError::from(why));
         }
         results
     }
@@ -161,8 +171,8 @@ impl CatalogKeeper {
         let mut results: Vec<_> = topics.iter().map(check).collect();
         let good = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
         let grown = good.map(|((id, count), _)| Entry::grown(id, *count));
-        if !self.publish(grown.collect()).await {
-            refuse(&mut results, ChangeError::NotStored);
+        if let Err(why) = self.publish(grown.collect()).await {
+            refuse(&mut results, ChangeError::from(why));
         }
         results
     }
@@ -179,8 +189,8 @@ impl CatalogKeeper {
             Ok(())
         };
         let mut results: Vec<_> = asked.iter().map(alter).collect();
-        if !self.publish(changes).await {
-            refuse(&mut results, AlterError::NotStored);
+        if let Err(why) = self.publish(changes).await {
+            refuse(&mut results, AlterError::from(why));
         }
         results
     }
@@ -193,11 +203,9 @@ impl CatalogKeeper {
             .into_iter()
             .filter(|id| catalog.by_id(id).is_some())
             .collect();
-        if !self
-            .publish(gone.iter().map(Entry::deleted).collect())
-            .await
-        {
-            refuse(&mut results, ChangeError::NotStored);
+        let deleted = gone.iter().map(Entry::deleted).collect();
+        if let Err(why) = self.publish(deleted).await {
+            refuse(&mut results, ChangeError::from(why));
             return results;
         }
         for topic in gone {
@@ -208,14 +216,12 @@ impl CatalogKeeper {
         results
     }
 
-    /// Makes changes durable, then visible on every shard. False if they could not be stored.
-    async fn publish(&self, changes: Vec<Entry>) -> bool {
+    /// Makes changes durable, then visible on every shard.
+    async fn publish(&self, changes: Vec<Entry>) -> Result<(), NotStored> {
         if changes.is_empty() {
-            return true;
+            return Ok(());
         }
-        let Some(catalog) = self.write(|log| log.commit(changes)).await else {
-            return false;
-        };
+        let catalog = self.write(|log| log.commit(changes)).await?;
         self.catalog.replace(catalog.clone());
         let calls: Vec<_> = (0..self.shard.count())
             .map(|shard| {
@@ -228,24 +234,28 @@ impl CatalogKeeper {
                 log_limited!(error, %error, "a shard did not take the new catalog; restart the process");
             }
         }
-        true
+        Ok(())
     }
 
     async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut CatalogLog) -> io::Result<T> + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, NotStored> {
         let log = self.log.clone();
         let run = move || change(&mut log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         match self.shard.blocking(run).await {
-            Ok(Ok(done)) => Some(done),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) if NotOwner::is(&error) => {
+                log_limited!(error, %error, "the change is refused; stop this gateway");
+                Err(NotStored::NotOwner)
+            }
             Ok(Err(error)) => {
-                log_limited!(error, %error, "cannot write the catalog; the change is refused: is the disk full?");
-                None
+                log_limited!(error, %error, "cannot write the catalog; the change is refused: is there room where it is stored?");
+                Err(NotStored::Failed)
             }
             Err(error) => {
                 log_limited!(error, %error, "a change of the catalog ended in a panic; restart the process");
-                None
+                Err(NotStored::Failed)
             }
         }
     }
