@@ -18,13 +18,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng};
 use rand::RngExt;
 
+use super::log::Segment;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, records, split_first};
 use crate::store::{Retention, StoredBatch};
 
 const ROLLING: Rolling = Rolling {
-    segment_bytes: 3000,
+    segment_bytes: 1000,
     segment_ms: i64::MAX,
     segment_jitter_ms: 0,
 };
@@ -265,6 +266,15 @@ impl World {
                 acked_start,
                 compacts: partition.id == self.ids[0],
             };
+            let follows = |pair: &[Segment]| match pair[0].compacted {
+                Some(compacted) => compacted.end_offset == pair[1].base_offset,
+                None => pair[0].base_offset < pair[1].base_offset,
+            };
+            prop_assert!(
+                replica.log.segments().windows(2).all(follows),
+                "what a compacted segment replaced is gone: {:?}",
+                replica.log.segments()
+            );
             let found = replica.read_all().expect("readable");
             if let Some(synced) = &lossy {
                 let synced = synced.get(&partition.id).copied().unwrap_or(0);
