@@ -482,7 +482,12 @@ fn make_gateway(
         keeper.start();
     }
     let options = coordinator::Options::from(config);
-    let coordinator = Coordinator::new(shard.clone(), options, shared.catalog.clone());
+    let coordinator = Coordinator::new(
+        shard.clone(),
+        metrics.clone(),
+        options,
+        shared.catalog.clone(),
+    );
     let facts = Facts {
         config: config.clone(),
         cluster_id: shared.cluster_id.clone(),

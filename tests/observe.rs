@@ -152,7 +152,9 @@ fn metrics_say_what_clients_did() {
     assert_eq!(of("tidegate_sync_seconds_count", &[]), commits);
     assert!(of("tidegate_journal_written_bytes_total", &[]) >= all);
     assert_eq!(of("tidegate_fetched_bytes_total", &[]), fetched as f64);
-    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "tail")]), 1.0);
+    // Nobody read it before, so nothing of it was kept in memory.
+    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "cold")]), 1.0);
+    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "tail")]), 0.0);
     assert_eq!(of("tidegate_fetch_waits_total", &[]), 1.0);
 
     assert_eq!(of("tidegate_topics", &[]), 3.0);
@@ -177,11 +179,31 @@ fn metrics_say_what_clients_did() {
         fetched as f64
     );
     assert_eq!(of("tidegate_shard_answers", &[("shard", "1")]), 1.0);
-    let tail = [("shard", "0"), ("budget", "tail")];
-    let other = [("shard", "1"), ("budget", "tail")];
-    let held = of("tidegate_memory_bytes", &tail) + of("tidegate_memory_bytes", &other);
-    assert_eq!(held, all);
     assert_eq!(seen.sum("tidegate_requests_in_flight"), 0.0);
+}
+
+#[test]
+fn what_is_read_stays_in_memory_and_is_counted() {
+    let data = data_folder();
+    let options = [&ADMIN[..], &["--shards", "1"]].concat();
+    let gateway = Gateway::start(data.path(), &options);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    // A reader who waits is one.
+    let end = fetch_request("t", &[(0, 0)], 20, 1);
+    client.fetch(&end).expect("an answer");
+    let written = batch(&[b"one"], None);
+    client.produce("t", 0, written.clone()).expect("an answer");
+    client.fetch(&end).expect("an answer");
+    let seen = scrape_until(Gateway::admin(data.path()), |s| {
+        s.sum("tidegate_fetched_bytes_total") > 0.0
+    });
+    let of = |name: &str, labels: &[(&str, &str)]| seen.get(name, labels).unwrap_or(-1.0);
+    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "tail")]), 1.0);
+    assert_eq!(of("tidegate_fetch_reads_total", &[("source", "cold")]), 0.0);
+    let tail = [("shard", "0"), ("budget", "tail")];
+    let size = written.len() as f64;
+    assert_eq!(of("tidegate_memory_bytes", &tail), size);
 }
 
 #[test]
@@ -413,4 +435,5 @@ fn lags_of_groups_are_told() {
         Some(2.0)
     );
     assert_eq!(seen.sum("tidegate_group_series_hidden"), 0.0);
+    assert_eq!(seen.sum("tidegate_group_committed_offsets_total"), 2.0);
 }

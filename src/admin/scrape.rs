@@ -12,6 +12,7 @@ use super::{Observed, Running};
 use crate::api::REGISTRY;
 use crate::catalog::{Catalog, Topic};
 use crate::gateway::{Memory, Request};
+use crate::group::Reason;
 use crate::metrics::cell::{Histogram, Number, Scale, Spread};
 use crate::metrics::process::Process;
 use crate::metrics::survey::{GroupLag, Survey, TopicSums};
@@ -379,6 +380,8 @@ impl Scrape<'_> {
         for (group, members) in groups.clone().flat_map(|survey| &survey.members) {
             series.labelled(&[group], members);
         }
+        self.group_events();
+        let groups = self.surveys.iter().flatten().map(|survey| &survey.groups);
         let lags = groups.clone().flat_map(|survey| &survey.lags);
         let index = |lag: &GroupLag| lag.partition.to_string();
         let mut series = self.page.metric(&GROUP_LAG);
@@ -393,6 +396,15 @@ impl Scrape<'_> {
         }
         let hidden: usize = groups.map(|survey| survey.hidden).sum();
         self.page.metric(&GROUP_SERIES_HIDDEN).value(hidden);
+    }
+
+    fn group_events(&mut self) {
+        self.named(&GROUP_REBALANCES, &Reason::NAMES, |shard, reason| {
+            &shard.groups.rebalances[reason]
+        });
+        self.histogram(&GROUP_REBALANCE_SECONDS, |shard| &shard.groups.settled);
+        self.total(&GROUP_SESSIONS_OVER, |shard| &shard.groups.silent);
+        self.total(&GROUP_COMMITS, |shard| &shard.groups.commits);
     }
 
     fn process(&mut self) {

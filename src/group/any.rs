@@ -3,7 +3,7 @@
 use super::classic::Join;
 use super::consumer::Refusal;
 use super::offsets::{Committed, Offsets, TopicPartition};
-use super::{AppendError, Caller, Step, Then, Ticket, classic, consumer};
+use super::{AppendError, Caller, Note, Step, Then, Ticket, classic, consumer};
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
 use crate::wire::{
     ErrorCode, StrBytes, consumer_group_heartbeat, heartbeat, join_group, list_groups, sync_group,
@@ -144,7 +144,12 @@ impl Group {
         step: &mut Step<'_>,
     ) -> (bool, Result<(), AppendError>) {
         match then {
-            Then::Committed(commits) => self.offsets_mut().end_all(commits, result.is_ok()),
+            Then::Committed(commits) => {
+                if result.is_ok() {
+                    step.note(Note::Committed(commits.len()));
+                }
+                self.offsets_mut().end_all(commits, result.is_ok());
+            }
             Then::Forgotten(gone) => {
                 let gone = if result.is_ok() { gone } else { Vec::new() };
                 gone.iter().for_each(|of| self.offsets_mut().remove(of));

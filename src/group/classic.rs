@@ -8,7 +8,9 @@ use super::assignment::{self, CONSUMER};
 use super::member::{Caller, Member, Terms, detached};
 use super::offsets::{Committed, Offsets, TopicPartition};
 use super::records::Record;
-use super::{AppendError, ConsumerRules, Replaced, Step, Support, Then, Ticket, consumer};
+use super::{
+    AppendError, ConsumerRules, Note, Reason, Replaced, Step, Support, Then, Ticket, consumer,
+};
 use crate::wire::group_records::{GroupMetadataValue, MemberMetadata};
 use crate::wire::join_group::JoinGroupResponseMember;
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
@@ -99,6 +101,8 @@ pub struct Group {
     /// Since when it is in its state, in milliseconds since the epoch; `None` in old records.
     since_ms: Option<i64>,
     generation: i32,
+    /// By the steady clock: since when members have waited for the next generation.
+    rebalance_began_ms: Option<i64>,
     /// `None`: offsets only (a simple group).
     protocol_type: Option<StrBytes>,
     /// Of the current generation.
@@ -137,6 +141,7 @@ impl Group {
             previous: State::Dead,
             since_ms: Some(wall_ms),
             generation: 0,
+            rebalance_began_ms: None,
             protocol_type: None,
             protocol: None,
             leader: None,
@@ -234,7 +239,7 @@ impl Group {
         group.subscribed = group.subscriptions();
         others.push(group.record(|_, member| member.assignment.clone()));
         step.append(others, Then::Nothing);
-        group.prepare_rebalance("the last member of the consumer protocol is gone", step);
+        group.prepare_rebalance(Reason::Downgraded, step);
         group
     }
 
@@ -434,7 +439,7 @@ impl Group {
             }
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
                 self.update(&member_id, terms, ticket, step);
-                self.rebalance_or_complete("a member joined again", step);
+                self.rebalance_or_complete(Reason::JoinedAgain, step);
             }
             State::Empty | State::Dead => {
                 let unknown = ErrorCode::UNKNOWN_MEMBER_ID;
@@ -457,7 +462,7 @@ impl Group {
         self.enter(member_id.clone(), Member::new(&join.request, caller));
         self.wait_to_join(&member_id, join.ticket, step);
         self.expire_at(&member_id, step.in_ms(NEW_MEMBER_TIMEOUT_MS));
-        self.rebalance_or_complete("a member joined", step);
+        self.rebalance_or_complete(Reason::Joined, step);
     }
 
     fn enter(&mut self, member_id: StrBytes, member: Member) {
@@ -497,11 +502,9 @@ impl Group {
                 let record = self.record(|_, member| member.assignment.clone());
                 step.append(vec![record], Then::Replaced(Box::new(replaced)));
             }
-            State::Stable => {
-                self.rebalance_or_complete("a static member changed the protocol", step)
-            }
+            State::Stable => self.rebalance_or_complete(Reason::StaticChanged, step),
             // The leader may have got the old id to assign to.
-            State::CompletingRebalance => self.prepare_rebalance("a static member came back", step),
+            State::CompletingRebalance => self.prepare_rebalance(Reason::StaticBack, step),
             _ => self.complete_if_all_joined(step),
         }
     }
@@ -566,7 +569,7 @@ impl Group {
     }
 
     /// A member that left or is dead.
-    fn member_is_gone(&mut self, reason: &str, step: &mut Step<'_>) {
+    fn member_is_gone(&mut self, reason: Reason, step: &mut Step<'_>) {
         match self.state {
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(reason, step),
             State::PreparingRebalance if self.all_joined() => self.complete_join(step),
@@ -592,7 +595,7 @@ impl Group {
         if responses.iter().any(|r| r.error_code.is_ok()) {
             match self.state {
                 State::PreparingRebalance => self.complete_if_all_joined(step),
-                _ => self.member_is_gone("members left", step),
+                _ => self.member_is_gone(Reason::Left, step),
             }
         }
         Ok(responses)
@@ -790,7 +793,7 @@ impl Group {
         timeouts.max().unwrap_or(0)
     }
 
-    fn rebalance_or_complete(&mut self, reason: &str, step: &mut Step<'_>) {
+    fn rebalance_or_complete(&mut self, reason: Reason, step: &mut Step<'_>) {
         match self.state {
             State::Empty | State::CompletingRebalance | State::Stable => {
                 self.prepare_rebalance(reason, step)
@@ -807,7 +810,7 @@ impl Group {
         }
     }
 
-    fn prepare_rebalance(&mut self, reason: &str, step: &mut Step<'_>) {
+    fn prepare_rebalance(&mut self, reason: Reason, step: &mut Step<'_>) {
         if self.state == State::CompletingRebalance {
             self.take_back_assignments(ErrorCode::REBALANCE_IN_PROGRESS, step);
         }
@@ -815,7 +818,9 @@ impl Group {
         self.sync_expires_ms = NEVER_MS;
         let is_initial = self.state == State::Empty;
         tracing::info!(group = %self.id, generation = self.generation, state = self.state.name(),
-            members = self.members.len(), reason, "a group rebalances");
+            members = self.members.len(), reason = reason.text(), "a group rebalances");
+        step.note(Note::Rebalance(reason));
+        self.rebalance_began_ms.get_or_insert(step.now.steady_ms);
         self.enter_state(State::PreparingRebalance, step);
         if is_initial {
             let delay_ms = step.rules.initial_rebalance_delay_ms;
@@ -871,6 +876,7 @@ impl Group {
         self.protocol = None;
         self.subscribed = self.subscriptions();
         self.enter_state(State::Empty, step);
+        self.rebalance_began_ms = None;
         tracing::info!(group = %self.id, generation = self.generation, "a group is empty");
         let record = self.record(|_, member| member.assignment.clone());
         step.append(vec![record], Then::Nothing);
@@ -1038,7 +1044,7 @@ impl Group {
             && !self.check_assignments(&assignments)
         {
             self.take_back_assignments(ErrorCode::REBALANCE_IN_PROGRESS, step);
-            return self.prepare_rebalance("a partition was assigned to two members", step);
+            return self.prepare_rebalance(Reason::AssignedTwice, step);
         }
         let record = self.record(|id, _| assignments.get(id).cloned().unwrap_or_default());
         let generation = self.generation;
@@ -1116,6 +1122,10 @@ impl Group {
             ..sync_group::Response::default()
         });
         self.enter_state(State::Stable, step);
+        if let Some(began_ms) = self.rebalance_began_ms.take() {
+            let after_ms = step.now.steady_ms - began_ms;
+            step.note(Note::Settled { after_ms });
+        }
     }
 }
 
@@ -1158,7 +1168,7 @@ impl Group {
             Ok(()) => self.hand_out(proposal, step),
             Err(error) => {
                 self.take_back_assignments(error.into(), step);
-                self.prepare_rebalance("an assignment could not be stored", step);
+                self.prepare_rebalance(Reason::NotStored, step);
             }
         }
     }
@@ -1260,8 +1270,9 @@ impl Group {
             member.expires_ms = None;
             if !member.is_waiting() {
                 tracing::info!(group = %self.id, member = %id, "a member gave no sign of life and is out of its group");
+                step.note(Note::Silent);
                 self.remove(&id, step);
-                self.member_is_gone("a member's session ended", step);
+                self.member_is_gone(Reason::Silent, step);
             }
         }
     }
@@ -1301,7 +1312,7 @@ impl Group {
             tracing::info!(group = %self.id, member = %id, "a member joined and did not sync in time, it is out of its group");
             self.remove(&id, step);
         }
-        self.prepare_rebalance("members did not sync in time", step);
+        self.prepare_rebalance(Reason::NotSynced, step);
     }
 }
 

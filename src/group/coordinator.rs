@@ -22,6 +22,7 @@ use super::{AppendError, ConsumerRules, Now, OFFSETS_TOPIC, Rules, Step, Ticket}
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, MigrationPolicy};
 use crate::gateway::{Reply, Request, Shard};
+use crate::metrics::ShardMetrics;
 use crate::partition::messages::{Durability, Fetch, FetchPart, Produce};
 use crate::partition::owner::now_ms;
 use crate::record::{Batch, Builder};
@@ -95,6 +96,7 @@ impl From<&Config> for Options {
 
 pub struct Coordinator {
     shard: Shard,
+    metrics: Arc<ShardMetrics>,
     options: Options,
     inner: RefCell<Inner>,
     /// Something is due sooner than it was.
@@ -140,7 +142,12 @@ impl Clock {
 }
 
 impl Coordinator {
-    pub fn new(shard: Shard, options: Options, catalog: Arc<Catalog>) -> Rc<Self> {
+    pub fn new(
+        shard: Shard,
+        metrics: Arc<ShardMetrics>,
+        options: Options,
+        catalog: Arc<Catalog>,
+    ) -> Rc<Self> {
         let inner = Inner {
             clock: Clock {
                 read: Instant::now(),
@@ -158,6 +165,7 @@ impl Coordinator {
         };
         Rc::new(Coordinator {
             shard,
+            metrics,
             options,
             inner: RefCell::new(inner),
             sooner: Notify::new(),
@@ -218,6 +226,7 @@ impl Coordinator {
                     inner.queue.push_back(queued);
                     self.work.notify_waiters();
                 }
+                Outcome::Noted(note) => self.metrics.groups.note(note),
             }
         }
         if inner.groups.wake_ms().is_some_and(|next| next < wake_ms) {

@@ -13,7 +13,9 @@ use super::messages::{
     Commit, Described, FoundOffsets, GroupReply, GroupRequest, TopicOffsets, partition_of,
 };
 use super::offsets::TopicPartition;
-use super::{Append, AppendError, Caller, Effect, Group, Now, Rules, Step, Then, Ticket, classic};
+use super::{
+    Append, AppendError, Caller, Effect, Group, Note, Now, Rules, Step, Then, Ticket, classic,
+};
 use crate::catalog::Catalog;
 use crate::wire::leave_group::MemberIdentity;
 use crate::wire::{
@@ -42,6 +44,7 @@ pub struct Limits {
 pub enum Outcome {
     Reply(Ticket, GroupReply),
     Append(Queued),
+    Noted(Note),
 }
 
 /// Records of a group on their way to the log, and who is answered when they are there.
@@ -233,6 +236,7 @@ impl Groups {
                 append,
                 answer: None,
             }),
+            Effect::Noted(note) => Outcome::Noted(note),
         }));
         Some(result)
     }
@@ -613,7 +617,7 @@ fn answer_when_stored(out: &mut Vec<Outcome>, before: usize, ticket: Ticket, rep
     let appends = out[before..].iter_mut().rev();
     let mut appends = appends.filter_map(|outcome| match outcome {
         Outcome::Append(queued) => Some(queued),
-        Outcome::Reply(..) => None,
+        Outcome::Reply(..) | Outcome::Noted(_) => None,
     });
     match appends.next() {
         Some(queued) => queued.answer = Some((ticket, reply)),

@@ -147,6 +147,10 @@ impl Step<'_> {
         self.out.push(Effect::Synced(ticket, response));
     }
 
+    fn note(&mut self, note: Note) {
+        self.out.push(Effect::Noted(note));
+    }
+
     fn append(&mut self, records: Vec<Record>, then: Then) {
         self.out.push(Effect::Append(Append { records, then }));
     }
@@ -158,6 +162,71 @@ pub enum Effect {
     Joined(Ticket, join_group::Response),
     Synced(Ticket, sync_group::Response),
     Append(Append),
+    Noted(Note),
+}
+
+/// What happened in a group, to be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    Rebalance(Reason),
+    /// All members of a generation may work, so long after its rebalance began.
+    Settled {
+        after_ms: i64,
+    },
+    /// A member gave no sign of life for its session.
+    Silent,
+    /// So many offsets are durable.
+    Committed(usize),
+}
+
+/// Why a group rebalances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Joined,
+    JoinedAgain,
+    StaticChanged,
+    StaticBack,
+    Left,
+    Silent,
+    NotSynced,
+    AssignedTwice,
+    NotStored,
+    Downgraded,
+    NewEpoch,
+}
+
+impl Reason {
+    /// As metrics call them, in order.
+    pub const NAMES: [&str; 11] = [
+        "joined",
+        "joined_again",
+        "static_member_changed",
+        "static_member_back",
+        "left",
+        "session_over",
+        "not_synced_in_time",
+        "assigned_twice",
+        "not_stored",
+        "downgraded",
+        "consumer_epoch",
+    ];
+
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::Joined => "a member joined",
+            Reason::JoinedAgain => "a member joined again",
+            Reason::StaticChanged => "a static member changed the protocol",
+            Reason::StaticBack => "a static member came back",
+            Reason::Left => "members left",
+            Reason::Silent => "a member's session ended",
+            Reason::NotSynced => "members did not sync in time",
+            Reason::AssignedTwice => "a partition was assigned to two members",
+            Reason::NotStored => "an assignment could not be stored",
+            Reason::Downgraded => "the last member of the consumer protocol is gone",
+            Reason::NewEpoch => "members or topics changed",
+        }
+    }
 }
 
 /// Records to be appended, in the order in which they were wanted. The group is to be told by

@@ -366,6 +366,7 @@ impl World {
         for outcome in out {
             match outcome {
                 Outcome::Reply(ticket, reply) => self.replied(ticket, reply),
+                Outcome::Noted(_) => {}
                 Outcome::Append(queued) => {
                     if self.in_flight.is_empty() {
                         let ms = self.rng.random_range(0..40);

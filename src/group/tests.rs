@@ -23,6 +23,7 @@ struct Room {
     rules: Rules,
     now_ms: i64,
     out: Vec<Effect>,
+    notes: Vec<Note>,
     log: Vec<Record>,
     tickets: Ticket,
 }
@@ -65,6 +66,7 @@ impl Room {
             },
             now_ms: 0,
             out: Vec::new(),
+            notes: Vec::new(),
             log: Vec::new(),
             tickets: 0,
         }
@@ -81,7 +83,13 @@ impl Room {
             catalog: &Catalog::default(),
             out: &mut self.out,
         };
-        event(&mut self.group, &mut step)
+        let result = event(&mut self.group, &mut step);
+        for noted in self.out.extract_if(.., |e| matches!(e, Effect::Noted(_))) {
+            if let Effect::Noted(note) = noted {
+                self.notes.push(note);
+            }
+        }
+        result
     }
 
     fn join(&mut self, as_: &As) -> Ticket {
@@ -668,4 +676,21 @@ fn offsets_of_a_simple_group_expire_by_their_age() {
         Some(6),
         "it was used meanwhile"
     );
+}
+
+#[test]
+fn what_is_counted_is_noted_once() {
+    let (mut room, ids) = Room::stable(&[new_member()]);
+    let notes = |room: &mut Room| std::mem::take(&mut room.notes);
+    let settled = [
+        Note::Rebalance(Reason::Joined),
+        Note::Settled { after_ms: 6000 },
+    ];
+    assert_eq!(notes(&mut room), settled);
+    room.commit(1, &ids[0], 7).expect("a member");
+    room.appended(Ok(()));
+    assert_eq!(notes(&mut room), [Note::Committed(1)]);
+    room.pass(i64::from(SESSION_MS));
+    let silent = [Note::Silent, Note::Rebalance(Reason::Silent)];
+    assert_eq!(notes(&mut room), silent, "nobody is left to settle");
 }

@@ -1,7 +1,10 @@
 //! What one shard counts. The shard alone writes it.
 
+use std::time::Duration;
+
 use super::cell::{Amount, Histogram, Latency, Number, Size};
 use crate::api::REGISTRY;
+use crate::group::{Note, Reason};
 use crate::wire::ErrorCode;
 
 /// The error codes of the protocol, -1 to 133, and one for all others.
@@ -40,6 +43,7 @@ pub struct ShardMetrics {
     pub max_dirty_percent: Number,
     /// 1: nothing is stored any more.
     pub broken: Number,
+    pub groups: GroupMetrics,
 }
 
 /// Batches that were stored.
@@ -48,6 +52,29 @@ pub struct Traffic {
     pub batches: Number,
     pub records: Number,
     pub bytes: Number,
+}
+
+/// What happens in groups.
+#[derive(Debug, Default)]
+pub struct GroupMetrics {
+    pub rebalances: [Number; Reason::NAMES.len()],
+    pub settled: Histogram<Latency>,
+    pub silent: Number,
+    pub commits: Number,
+}
+
+impl GroupMetrics {
+    pub fn note(&self, note: Note) {
+        match note {
+            Note::Rebalance(reason) => self.rebalances[reason as usize].add(1),
+            Note::Settled { after_ms } => {
+                let took = Duration::from_millis(after_ms.unsigned_abs());
+                self.settled.note_time(took);
+            }
+            Note::Silent => self.silent.add(1),
+            Note::Committed(offsets) => self.commits.add(offsets as u64),
+        }
+    }
 }
 
 /// By the API's place in the registry.

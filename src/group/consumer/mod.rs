@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::assignor::{Assignor, Subscriber, Subscribers};
 use super::offsets::{Committed, Offsets, TopicPartition};
 use super::records::Record;
-use super::{AppendError, Step, Then, classic};
+use super::{AppendError, Note, Reason, Step, Then, classic};
 use crate::catalog::Catalog;
 use crate::store::PartitionId;
 use crate::wire::consumer_group_describe as describe;
@@ -349,6 +349,9 @@ impl Group {
             .collect();
         for id in &out {
             let is_silent = self.members[id].expires_ms <= now_ms;
+            if is_silent {
+                step.note(Note::Silent);
+            }
             let reason = match is_silent {
                 true => "it gave no sign of life",
                 false => "it did not take part in a rebalance in time",
@@ -383,6 +386,7 @@ impl Group {
             self.metadata_hash = hash;
             self.mark_group(ConsumerRecord::Group);
             tracing::info!(group = %self.id, epoch = self.epoch, members = self.members.len(), "a group has a new epoch");
+            step.note(Note::Rebalance(Reason::NewEpoch));
         }
     }
 

@@ -64,6 +64,8 @@ struct Replica {
     /// Where a client was told that it starts.
     acked_start: i64,
     compacts: bool,
+    /// Names of segments that are, or were, part of the log, which a power loss does not take.
+    taken: Vec<segment::Name>,
 }
 
 /// A record by its offset: key and value.
@@ -168,6 +170,12 @@ impl Replica {
     }
 }
 
+/// The names of a log's segments, and those that it had before.
+fn names_of(log: &Log, before: &[segment::Name]) -> Vec<segment::Name> {
+    let now = log.segments().iter().map(Segment::name);
+    now.chain(before.iter().copied()).collect()
+}
+
 fn header(batch: &Bytes) -> BatchHeader {
     BatchHeader::parse(batch).unwrap()
 }
@@ -265,7 +273,9 @@ impl World {
                 start,
                 acked_start,
                 compacts: partition.id == self.ids[0],
+                taken: Vec::new(),
             };
+            replica.taken = names_of(&replica.log, &[]);
             let follows = |pair: &[Segment]| match pair[0].compacted {
                 Some(compacted) => compacted.end_offset == pair[1].base_offset,
                 None => pair[0].base_offset < pair[1].base_offset,
@@ -439,6 +449,7 @@ impl World {
                 Ok(Step::More) => {}
                 Ok(Step::Swap(swap)) => {
                     let old = replica.log.swap(&swap).expect("they are there");
+                    replica.taken = names_of(&replica.log, &replica.taken);
                     old.retire();
                     if rng.random() {
                         old.remove();
@@ -512,10 +523,10 @@ impl World {
         }
         for id in &self.ids {
             let dir = partition_dir(self.root.path(), *id);
-            take_renames_back(&dir, rng);
             if let Some(replica) = self.replicas.get(id) {
-                forget_unsynced_names(&dir, &replica.log, rng);
+                forget_unsynced_names(&dir, &replica.taken, rng);
             }
+            take_renames_back(&dir, rng);
             let (base, position) = synced.get(id).copied().unwrap_or((0, 0));
             for found in segment::list(&dir)
                 .unwrap()
@@ -566,11 +577,10 @@ fn take_renames_back(dir: &Path, rng: &mut TestRng) {
 
 /// Some of the compacted segments whose names were not synced, so that the log has not taken them over,
 /// have none.
-fn forget_unsynced_names(dir: &Path, log: &Log, rng: &mut TestRng) {
+fn forget_unsynced_names(dir: &Path, taken: &[segment::Name], rng: &mut TestRng) {
     for path in file::list(dir).unwrap_or_default() {
         let name = segment::Name::of(&path).filter(|name| name.compacted.is_some());
-        let taken = |name| log.segments().iter().any(|segment| segment.name() == name);
-        if name.is_some_and(|name| !taken(name)) && rng.random() {
+        if name.is_some_and(|name| !taken.contains(&name)) && rng.random() {
             std::fs::rename(&path, path.with_extension("log.cleaned")).unwrap();
         }
     }
