@@ -230,7 +230,7 @@ fn there_is_nothing_to_elect_and_nothing_to_reassign() {
 }
 
 #[test]
-fn the_cluster_is_a_quorum_of_one_without_features() {
+fn the_cluster_is_a_quorum_of_one_whose_features_stay() {
     let data = data_folder();
     let gateway = start(data.path());
     let mut client = gateway.connect();
@@ -308,7 +308,7 @@ fn there_are_no_acls_no_quotas_and_no_credentials() {
 }
 
 #[test]
-fn no_feature_is_offered() {
+fn groups_of_the_consumer_protocol_are_the_one_feature() {
     let data = data_folder();
     let gateway = start(data.path());
     let mut client = gateway.connect();
@@ -317,5 +317,18 @@ fn no_feature_is_offered() {
         client_software_version: "1".into(),
     };
     let response = ask!(client, api_versions, request);
-    assert!(response.supported_features.is_empty() && response.finalized_features.is_empty());
+    let [supported] = &response.supported_features[..] else {
+        panic!("one feature: {:?}", response.supported_features)
+    };
+    let [finalized] = &response.finalized_features[..] else {
+        panic!("one feature: {:?}", response.finalized_features)
+    };
+    assert_eq!(&*supported.name, "group.version");
+    // Clients of before version 4 take a feature from 0 on for an error.
+    assert_eq!((supported.min_version, supported.max_version), (1, 1));
+    assert_eq!(&*finalized.name, "group.version");
+    assert_eq!(
+        (finalized.min_version_level, finalized.max_version_level),
+        (1, 1)
+    );
 }

@@ -37,7 +37,8 @@ fn handle(mut call: Call) -> Handled {
         api_keys: REGISTRY.iter().map(served).collect(),
         supported_features: vec![SupportedFeatureKey {
             name: GROUP_VERSION.into(),
-            min_version: 0,
+            // They cannot be turned off. And clients of before version 4 do not take 0 here.
+            min_version: CONSUMER_GROUPS,
             max_version: CONSUMER_GROUPS,
         }],
         finalized_features_epoch: 0,

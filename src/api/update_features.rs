@@ -1,8 +1,8 @@
 //! UpdateFeatures (57): changes the versions of features that a cluster uses. KIP-584, KIP-778 (dry
 //! runs, kinds of downgrades).
 //!
-//! A feature's version says how Kafka's brokers speak with each other and what they write down. There
-//! is nothing of the kind here: no feature is supported, and nothing can be changed.
+//! A feature's version says how Kafka's brokers speak with each other and what they write down. What
+//! features there are here have one version, so that nothing can be changed.
 
 use std::collections::BTreeMap;
 

@@ -98,11 +98,14 @@ impl Group {
         tracing::info!(group = %self.id, epoch = self.epoch, members = self.members.len(), "a group of the consumer protocol becomes a classic one");
         let records = self.tombstones();
         let catalog = step.catalog;
+        // That of its members, so that they are told to join again, and not that they are strangers.
+        let epochs = self.members.values().map(|m| m.current.epoch);
+        let generation = epochs.max().unwrap_or(self.epoch);
         let members = std::mem::take(&mut self.members).into_iter();
         let convert = |(id, member): (StrBytes, Member)| Some((id, member.into_classic(catalog)?));
         let members = members.filter_map(convert).collect();
         let offsets = std::mem::take(&mut self.offsets);
-        classic::Group::in_place_of(self.id.clone(), self.epoch, members, offsets, records, step)
+        classic::Group::in_place_of(self.id.clone(), generation, members, offsets, records, step)
     }
 }
 

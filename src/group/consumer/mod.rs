@@ -436,9 +436,8 @@ impl Group {
         let rules = &step.rules.consumer;
         let now_ms = step.now.wall_ms;
         // A clock that was set back must not put it off.
-        let is_too_early = (self.target_ms
-            ..self.target_ms.saturating_add(rules.assignment_interval_ms))
-            .contains(&now_ms);
+        let next_ms = self.target_ms.saturating_add(rules.assignment_interval_ms);
+        let is_too_early = self.target_ms != 0 && (self.target_ms..next_ms).contains(&now_ms);
         if self.epoch <= self.target_epoch || is_too_early {
             return;
         }

@@ -47,7 +47,7 @@ impl Group {
         let (mut there, mut gone): (Vec<_>, Vec<_>) = parts
             .map(|part| (part, record(part)))
             .partition(|(_, record)| record.value.is_some());
-        gone.sort_by(|(a, _), (b, _)| b.cmp(a));
+        gone.sort_by_key(|(part, _)| std::cmp::Reverse(*part));
         there.sort_by_key(|(part, _)| *part);
         gone.into_iter()
             .chain(there)
