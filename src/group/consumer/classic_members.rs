@@ -113,10 +113,12 @@ impl Member {
     fn into_classic(self, catalog: &Catalog) -> Option<member::Member> {
         let classic = self.terms.classic?;
         let metadata = classic.protocols.first().map(|p| p.metadata.clone());
+        // What it has, not what it was to have: the group may go back before it has joined again.
+        let held: PartitionSet = self.current.held().copied().collect();
         Some(member::Member {
             caller: self.terms.caller,
             instance_id: self.terms.instance_id,
-            assignment: told(self.target.iter(), &metadata.unwrap_or_default(), catalog),
+            assignment: told(held.iter(), &metadata.unwrap_or_default(), catalog),
             terms: member::Terms {
                 session_timeout_ms: classic.session_timeout_ms,
                 rebalance_timeout_ms: self.terms.rebalance_timeout_ms,
