@@ -349,6 +349,7 @@ impl World {
         for (ticket, client) in asked {
             if self.clients[client].waits.is_some_and(|(t, _)| t == ticket) {
                 self.clients[client].waits = None;
+                self.asks_anew(client);
                 self.wake(client, BACKOFF_MS);
             }
         }
@@ -457,6 +458,12 @@ impl World {
 
     // ---- clients
 
+    fn asks_anew(&mut self, client: usize) {
+        if let Some(consumer) = &mut self.clients[client].consumer {
+            consumer.asks_anew();
+        }
+    }
+
     fn wake(&mut self, client: usize, ms: i64) {
         let life = self.clients[client].life;
         self.after(ms, Event::Tick { client, life });
@@ -493,6 +500,7 @@ impl World {
         let Some(groups) = &self.groups else {
             // Nobody listens.
             self.clients[client].waits.take_if(|(t, _)| *t == ticket);
+            self.asks_anew(client);
             return self.wake(client, BACKOFF_MS);
         };
         assert!(groups.len() <= self.names.len());
@@ -533,6 +541,9 @@ impl World {
             Some(_) => {
                 // No answer: it asks again.
                 one.waits = None;
+                if let Some(consumer) = &mut one.consumer {
+                    consumer.asks_anew();
+                }
                 if one.doing == Doing::Syncing {
                     one.doing = Doing::Idle;
                 }

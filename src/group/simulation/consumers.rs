@@ -55,6 +55,11 @@ impl Consumer {
         }
     }
 
+    /// An answer did not come: it says everything once more, and is told everything.
+    pub(super) fn asks_anew(&mut self) {
+        self.says_all = true;
+    }
+
     pub(super) fn forget(&mut self) {
         self.told.clear();
         self.said = None;
