@@ -14,6 +14,7 @@ use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
 use super::{FILE_MODE, Shared, failed, now_s, refused};
 use crate::bridge::{Bridge, Entry, FileChunk, FuseAttributes, Mutation, Placement, TopicSpec};
+use crate::catalog::name;
 use crate::wire::Uuid;
 
 const NAME: &str = "catalog";
@@ -141,6 +142,8 @@ async fn make(
     count: i32,
     is_used: &impl Fn(&str) -> bool,
 ) -> io::Result<Part> {
+    // It was checked when it came; what goes into a path is checked where it does.
+    name::check(&new.topic).map_err(io::Error::other)?;
     let [plain, unique] = folder_names(&new.topic, &new.id, first);
     let taken = is_used(&plain)
         || bridge
