@@ -235,7 +235,8 @@ mod tests {
         ] {
             let (chunks, writes) = fill(|_| size);
             assert!(chunks.len() <= 192, "{size}: {} chunks", chunks.len());
-            assert!(writes <= 4, "{size}: written {writes} times");
+            // The smallest commits are merged with what was merged of others before, until that is not small.
+            assert!(writes <= 6, "{size}: written {writes} times");
         }
         fill(|number| if number % 2 == 0 { 100 } else { 2 << 20 });
         fill(|number| [100, 70 << 10, 900 << 10, 5000][number % 4]);
