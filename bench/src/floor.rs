@@ -5,12 +5,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::executor::block_on;
+use tidegate::bridge::{
+    Bridge, BridgeConfig, Entry, FuseAttributes, Mutation, Placement, Transaction,
+};
 use tidegate::record::batch::TimestampType;
 use tidegate::record::validate::Mode;
 use tidegate::record::{Batch, Rules, Scratch, validate};
@@ -103,7 +107,64 @@ fn store(records: &Bytes, file: &mut &File, scratch: &mut Scratch) -> io::Result
 pub fn raw_syncs(dir: &Path, rate: u32, time: Duration) -> io::Result<Outcome> {
     let path = dir.join("raw");
     let mut file = File::create(&path)?;
-    let page = [7; 4096];
+    let outcome = at_rate(rate, time, |page| {
+        file.write_all(&page)?;
+        file.sync_data()
+    })?;
+    std::fs::remove_file(path)?;
+    Ok(outcome)
+}
+
+/// The same with commits to SeaweedFS as the store makes them: a chunk is uploaded, and a transaction makes
+/// it a file's.
+pub fn raw_commits(master: SocketAddr, rate: u32, time: Duration) -> io::Result<Outcome> {
+    let master = master.to_string().parse().map_err(io::Error::other)?;
+    let (_thread, bridge) = Bridge::start(BridgeConfig::new(vec![master]))?;
+    let directory = "/raw";
+    let placement = Placement {
+        path: directory.to_owned(),
+        ..Placement::default()
+    };
+    let mut number = 0;
+    let mut commit = |page| {
+        number += 1;
+        let commit = async {
+            let chunk = bridge.upload(vec![page], placement.clone()).await?;
+            let entry = Entry {
+                name: number.to_string(),
+                attributes: Some(FuseAttributes {
+                    file_size: chunk.size,
+                    file_mode: 0o644,
+                    ..FuseAttributes::default()
+                }),
+                chunks: vec![chunk],
+                ..Entry::default()
+            };
+            let put = Mutation::Put {
+                directory: directory.to_owned(),
+                entry,
+            };
+            let transaction = Transaction {
+                lock: format!("{directory}/lock"),
+                condition: None,
+                mutations: vec![put],
+            };
+            bridge.transact(transaction).await
+        };
+        block_on(commit).map_err(io::Error::other)
+    };
+    // The first one waits until the servers are found.
+    commit(Bytes::from_static(b"first"))?;
+    at_rate(rate, time, commit)
+}
+
+/// Does it with 4 KiB `rate` times a second for `time`.
+fn at_rate(
+    rate: u32,
+    time: Duration,
+    mut act: impl FnMut(Bytes) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let page = Bytes::from_static(&[7; 4096]);
     let mut outcome = Outcome::new();
     let times = (time.as_secs_f64() * f64::from(rate)) as u32;
     let began = Instant::now();
@@ -112,11 +173,9 @@ pub fn raw_syncs(dir: &Path, rate: u32, time: Duration) -> io::Result<Outcome> {
     for n in 0..times {
         let due = began + Duration::from_secs(1) / rate * n;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        file.write_all(&page)?;
-        file.sync_data()?;
+        act(page.clone())?;
         outcome.answered(due, page.len(), 1);
     }
     outcome.seconds = began.elapsed().as_secs_f64();
-    std::fs::remove_file(path)?;
     Ok(outcome)
 }

@@ -57,7 +57,7 @@ pub struct Verdict {
 impl Measure {
     fn of(self, summary: &Summary) -> &Figure {
         match self {
-            Measure::Throughput => &summary.requests_per_second,
+            Measure::Throughput => &summary.megabytes_per_second,
             Measure::Cpu => &summary.cpu,
             Measure::P50 => &summary.p50_ms,
             Measure::P99 => &summary.p99_ms,
@@ -159,8 +159,8 @@ mod tests {
             peer: kind.name(),
             promise: kind.promise(),
             failure: None,
-            megabytes_per_second: Figure::default(),
-            requests_per_second: Figure::of(rates.to_vec()),
+            megabytes_per_second: Figure::of(rates.to_vec()),
+            requests_per_second: Figure::default(),
             p50_ms: Figure::default(),
             p99_ms: Figure::of(vec![p99_ms]),
             p999_ms: Figure::default(),

@@ -243,7 +243,7 @@ mod tests {
     fn the_page_tells_figures_goals_and_failures_and_needs_nothing_else() {
         let of = |kind, rate, failure: Option<&str>| Summary {
             failure: failure.map(str::to_owned),
-            requests_per_second: Figure::of(vec![rate]),
+            megabytes_per_second: Figure::of(vec![rate]),
             ..Summary::new(&ROWS[0], kind, &[], None)
         };
         let mut own = of(Kind::TidegateOs, 50.0, None);

@@ -35,7 +35,7 @@ pub struct Life {
     /// From its start to its first acknowledgement, after `kill -9` with 1 GiB in 100 partitions. Not of
     /// one that forgets what it acknowledged.
     pub start_after_kill_ms: Option<f64>,
-    /// Beside one partition and beside many; of Tidegate only.
+    /// Beside one partition and beside many; of a Tidegate that stores them itself only.
     pub crowds: Option<(Crowd, Crowd)>,
 }
 
@@ -101,7 +101,7 @@ impl Life {
             false => Some(start_after_kill(&mut peer, site)?),
         };
         drop(peer);
-        let crowds = match kind.is_tidegate() {
+        let crowds = match kind.is_local_tidegate() {
             true => Some((
                 Crowd::of(1, kind, site)?,
                 Crowd::of(CROWD_PARTITIONS, kind, site)?,
@@ -130,10 +130,10 @@ impl Life {
                 met: value <= most,
             })
         };
-        let is_tidegate = Kind::ALL
+        let is_local = Kind::ALL
             .iter()
-            .any(|kind| kind.is_tidegate() && kind.name() == self.peer);
-        let facts = FACTS.iter().filter(|_| is_tidegate);
+            .any(|kind| kind.is_local_tidegate() && kind.name() == self.peer);
+        let facts = FACTS.iter().filter(|_| is_local);
         facts.filter_map(verdict).collect()
     }
 }

@@ -4,6 +4,7 @@
 //! that it is the server that is measured.
 
 use std::io;
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +19,8 @@ const ACKS_ALL: i16 = -1;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Of one fetch and one partition.
 const FETCH_BYTES: i32 = 1 << 20;
+/// From when a load at a fixed rate is prepared until its first request is due.
+const LEAD: Duration = Duration::from_millis(50);
 /// A round that would write more than this ends early, before the disk is what is measured.
 const ROUND_BYTES_MAX: u64 = 1 << 30;
 
@@ -100,9 +103,10 @@ fn latencies() -> Histogram<u64> {
 impl Produce {
     /// Loads `topic` for `time`.
     pub fn run(&self, target: Target, topic: &str, time: Duration) -> io::Result<Outcome> {
+        let began = Instant::now() + LEAD;
         let run = |number| match self.rate {
             None => self.run_closed(target, topic, number, time),
-            Some(rate) => self.run_open(target, topic, number, time, rate),
+            Some(rate) => self.run_open(target, topic, number, time, rate, began),
         };
         at_once(self.connections, run)
     }
@@ -140,7 +144,8 @@ impl Produce {
         Ok(outcome)
     }
 
-    /// Each request goes at its time, whatever became of those before; latency counts from that time.
+    /// Each request goes at its time, whatever became of those before; latency counts from that time. The
+    /// first one of all connections is due at `began`.
     fn run_open(
         &self,
         target: Target,
@@ -148,13 +153,14 @@ impl Produce {
         number: usize,
         time: Duration,
         rate: u32,
+        began: Instant,
     ) -> io::Result<Outcome> {
         let (mut requests, batch_bytes) = self.requests(target, topic)?;
         let mut client = Client::connect(target.address)?;
         let mut receiver = client.receiver()?;
         let interval = Duration::from_secs(self.connections as u64) / rate;
         let count = (time.as_nanos() / interval.as_nanos()) as u32;
-        let began = Instant::now() + interval * number as u32 / self.connections as u32;
+        let began = began + interval * number as u32 / self.connections as u32;
         std::thread::scope(|scope| {
             let received = scope.spawn(move || -> io::Result<Outcome> {
                 let mut outcome = Outcome::new();
@@ -270,36 +276,137 @@ fn drain_some(target: Target, topic: &str, partitions: &[i32]) -> io::Result<Out
     let mut outcome = Outcome::new();
     let began = Instant::now();
     for partition in partitions {
-        let (mut offset, mut progress) = (0, Instant::now());
+        let mut reader = PartitionReader::new(target, topic, *partition);
         loop {
             let since = Instant::now();
-            let request = fetch_request(topic, *partition, offset, FETCH_BYTES);
-            let response: fetch::Response =
-                client.call(fetch::KEY, target.fetch_version, &request)?;
-            let data = &response.responses[0].partitions[0];
-            ok(data.error_code, "Fetch")?;
-            let mut batches = data.records.clone().unwrap_or_default().into_bytes();
-            let (bytes, mut records) = (batches.len(), 0);
-            while let Ok(Some(batch)) = split_first(&mut batches) {
-                records += batch.header().record_count() as usize;
-                offset = batch.header().last_offset() + 1;
-            }
-            outcome.answered(since, bytes, records);
-            if offset >= data.high_watermark && offset > 0 {
+            let read = reader.read(&mut client)?;
+            outcome.answered(since, read.bytes, read.records);
+            if reader.offset >= read.high_watermark && reader.offset > 0 {
                 break;
-            }
-            if bytes > 0 {
-                progress = Instant::now();
-            } else if progress.elapsed() > DRAIN_PATIENCE {
-                let end = data.high_watermark;
-                return Err(io::Error::other(format!(
-                    "no records from offset {offset} on, of {end}"
-                )));
             }
         }
     }
     outcome.seconds = began.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Reads one partition from its start on, a fetch after the other.
+struct PartitionReader<'a> {
+    target: Target,
+    topic: &'a str,
+    partition: i32,
+    /// Of the next record.
+    offset: i64,
+    /// When there were records last.
+    progress: Instant,
+}
+
+/// What one fetch got.
+struct Read {
+    bytes: usize,
+    records: usize,
+    high_watermark: i64,
+}
+
+impl<'a> PartitionReader<'a> {
+    fn new(target: Target, topic: &'a str, partition: i32) -> Self {
+        PartitionReader {
+            target,
+            topic,
+            partition,
+            offset: 0,
+            progress: Instant::now(),
+        }
+    }
+
+    /// Fails if there is nothing for long.
+    fn read(&mut self, client: &mut Client) -> io::Result<Read> {
+        let request = fetch_request(self.topic, self.partition, self.offset, FETCH_BYTES);
+        let version = self.target.fetch_version;
+        let response: fetch::Response = client.call(fetch::KEY, version, &request)?;
+        let data = &response.responses[0].partitions[0];
+        ok(data.error_code, "Fetch")?;
+        let mut batches = data.records.clone().unwrap_or_default().into_bytes();
+        let (bytes, mut records) = (batches.len(), 0);
+        while let Ok(Some(batch)) = split_first(&mut batches) {
+            records += batch.header().record_count() as usize;
+            self.offset = batch.header().last_offset() + 1;
+        }
+        if bytes > 0 {
+            self.progress = Instant::now();
+        } else if self.progress.elapsed() > DRAIN_PATIENCE {
+            let (offset, end) = (self.offset, data.high_watermark);
+            return Err(io::Error::other(format!(
+                "no records from offset {offset} on, of {end}"
+            )));
+        }
+        Ok(Read {
+            bytes,
+            records,
+            high_watermark: data.high_watermark,
+        })
+    }
+}
+
+/// Produces `load`, over one connection at its rate, and reads it meanwhile, over one for each partition
+/// that waits for the next record. Latency is from when a request was due until its records are read. The
+/// topic's partitions hold something already.
+pub fn end_to_end(
+    load: &Produce,
+    target: Target,
+    topic: &str,
+    time: Duration,
+) -> io::Result<Outcome> {
+    let rate = load.rate.unwrap_or(1).max(1);
+    let count = (time.as_secs_f64() * f64::from(rate)) as usize;
+    let interval = Duration::from_secs(1) / rate;
+    let partitions = load.partitions as usize;
+    // All readers and the producer are ready.
+    let ready = Barrier::new(partitions + 1);
+    let due: OnceLock<Instant> = OnceLock::new();
+    let begin = || {
+        ready.wait();
+        *due.get_or_init(|| Instant::now() + LEAD)
+    };
+    let consume = |partition: usize| -> io::Result<Outcome> {
+        let mut reader = PartitionReader::new(target, topic, partition as i32);
+        let connected = Client::connect(target.address)
+            .and_then(|mut client| skip(&mut reader, &mut client).map(|()| client));
+        // Others wait for this one, whatever became of it.
+        let began = begin();
+        let mut client = connected?;
+        let mut outcome = Outcome::new();
+        // Requests go to the partitions in turn.
+        let mine = (partition..count).step_by(partitions);
+        let mut due = mine
+            .flat_map(|n| std::iter::repeat_n(n as u32, load.records))
+            .peekable();
+        reader.progress = began;
+        while due.peek().is_some() {
+            let read = reader.read(&mut client)?;
+            for n in due.by_ref().take(read.records) {
+                outcome.answered(began + interval * n, read.bytes / read.records, 1);
+            }
+        }
+        outcome.seconds = began.elapsed().as_secs_f64();
+        Ok(outcome)
+    };
+    std::thread::scope(|scope| {
+        let produced = scope.spawn(|| {
+            let began = begin();
+            load.run_open(target, topic, 0, time, rate, began)
+        });
+        let consumed = at_once(partitions, consume);
+        let produced = produced.join();
+        produced.unwrap_or_else(|_| Err(io::Error::other("a panic")))?;
+        consumed
+    })
+}
+
+/// Reads what is there already: until a fetch waits in vain.
+fn skip(reader: &mut PartitionReader, client: &mut Client) -> io::Result<()> {
+    while reader.read(client)?.bytes > 0 || reader.offset == 0 {}
+    Ok(())
 }
 
 /// Writes one small record to each partition of a topic.

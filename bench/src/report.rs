@@ -108,7 +108,7 @@ impl Summary {
     pub fn against_kafka(&self, of_row: &[&Summary]) -> Option<(Figure, Figure)> {
         let kafka = of_row.iter().find(|s| s.peer == Kind::Kafka.name())?;
         Some((
-            Figure::ratio(&self.requests_per_second, &kafka.requests_per_second),
+            Figure::ratio(&self.megabytes_per_second, &kafka.megabytes_per_second),
             Figure::ratio(&self.cpu, &kafka.cpu),
         ))
     }

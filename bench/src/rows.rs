@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::floor::raw_syncs;
+use crate::floor::{raw_commits, raw_syncs};
 use crate::goals::Bound::{AtLeast, AtMost, Below};
 use crate::goals::{Bound, Goal, Measure, Of};
-use crate::load::{Outcome, Produce, drain, touch};
+use crate::load::{Outcome, Produce, drain, end_to_end, touch};
 use crate::peer::{Kind, Peer, Site};
 
 /// A topic is written for so long at most before it is read, however slow the peer.
@@ -37,6 +37,8 @@ pub enum Load {
         bytes: u64,
         after: Before,
     },
+    /// Of one connection, at its rate, with consumers that wait for it.
+    EndToEnd(Produce),
 }
 
 /// What happens between writing a topic and reading it.
@@ -81,9 +83,12 @@ pub const STEADY: Produce = Produce {
 
 const BOTH: &[Kind] = &[Kind::TidegateOs, Kind::TidegateDurable];
 const DURABLE: &[Kind] = &[Kind::TidegateDurable];
+const SEAWEEDMQ: &[Kind] = &[Kind::TidegateSeaweedMq];
 const KAFKA: Of = Of::Peer(Kind::Kafka);
 const FLOOR_SYNC: Of = Of::Peer(Kind::FloorSync);
 const RAW_SYNC: Of = Of::Peer(Kind::RawSync);
+const GO: Of = Of::Peer(Kind::GoGateway);
+const RAW_COMMIT: Of = Of::Peer(Kind::RawCommit);
 const OS: Of = Of::Peer(Kind::TidegateOs);
 
 const fn goal(of: &'static [Kind], measure: Measure, bound: Bound) -> Goal {
@@ -100,9 +105,10 @@ const fn steady(cpu: f64) -> [Goal; 4] {
     ]
 }
 
-/// Against Kafka.
-const fn bulk(throughput: f64, cpu: f64) -> [Goal; 2] {
+/// Against Kafka, and with topics in SeaweedFS against its own gateway.
+const fn bulk(throughput: f64, cpu: f64, go: f64) -> [Goal; 3] {
     [
+        goal(SEAWEEDMQ, Measure::Throughput, AtLeast(go, GO)),
         goal(BOTH, Measure::Throughput, AtLeast(throughput, KAFKA)),
         goal(BOTH, Measure::Cpu, AtMost(cpu, KAFKA)),
     ]
@@ -118,6 +124,7 @@ pub const ROWS: &[Row] = &[
             goal(BOTH, Measure::Throughput, AtLeast(4.0, KAFKA)),
             goal(BOTH, Measure::Cpu, AtMost(1.0 / 6.0, KAFKA)),
             goal(DURABLE, Measure::Throughput, AtLeast(3.0, FLOOR_SYNC)),
+            goal(SEAWEEDMQ, Measure::Throughput, AtLeast(40.0, GO)),
         ],
     },
     Row {
@@ -129,7 +136,7 @@ pub const ROWS: &[Row] = &[
             ..BULK
         }),
         unit: Unit::Megabyte,
-        goals: &bulk(3.5, 1.0 / 4.0),
+        goals: &bulk(3.5, 1.0 / 4.0, 40.0),
     },
     Row {
         name: "produce-900x1k",
@@ -139,14 +146,14 @@ pub const ROWS: &[Row] = &[
             ..BULK
         }),
         unit: Unit::Megabyte,
-        goals: &bulk(3.0, 1.0 / 5.0),
+        goals: &bulk(3.0, 1.0 / 5.0, 40.0),
     },
     Row {
         name: "produce-gzip",
         what: "produce, 64 x 1 KiB gzip (4:1), MB compressed",
         load: Load::Produce(Produce { gzip: true, ..BULK }),
         unit: Unit::Megabyte,
-        goals: &bulk(6.0, 1.0 / 8.0),
+        goals: &bulk(6.0, 1.0 / 8.0, 40.0),
     },
     Row {
         name: "produce-64c",
@@ -196,6 +203,7 @@ pub const ROWS: &[Row] = &[
         goals: &[
             goal(DURABLE, Measure::P50, AtMost(2.0, RAW_SYNC)),
             goal(DURABLE, Measure::P99, AtMost(2.0, RAW_SYNC)),
+            goal(SEAWEEDMQ, Measure::P50, AtMost(2.0, RAW_COMMIT)),
         ],
     },
     Row {
@@ -216,6 +224,13 @@ pub const ROWS: &[Row] = &[
         goals: &steady(40.0),
     },
     Row {
+        name: "end-to-end-1000",
+        what: "from a producer at a fixed 1000 requests/s, 1 x 1 KiB, to waiting consumers of 4 partitions",
+        load: Load::EndToEnd(STEADY),
+        unit: Unit::Request,
+        goals: &[goal(SEAWEEDMQ, Measure::P99, AtMost(0.5, GO))],
+    },
+    Row {
         name: "drain",
         what: "drain of a topic of 1 KiB values from memory, fetches of 1 MiB",
         load: Load::Drain {
@@ -226,6 +241,7 @@ pub const ROWS: &[Row] = &[
         goals: &[
             goal(BOTH, Measure::Throughput, AtLeast(1.2, KAFKA)),
             goal(BOTH, Measure::Cpu, Below(0.4)),
+            goal(SEAWEEDMQ, Measure::Throughput, AtLeast(5.0, GO)),
         ],
     },
     Row {
@@ -236,7 +252,7 @@ pub const ROWS: &[Row] = &[
             after: Before::Restart,
         },
         unit: Unit::Megabyte,
-        goals: &bulk(1.0, 1.0),
+        goals: &bulk(1.0, 1.0, 2.0),
     },
 ];
 
@@ -252,18 +268,18 @@ impl Row {
     /// A floor stores what producers send, and no more. A raw sync is for a disk that is not full of work.
     pub fn is_for(&self, kind: Kind) -> bool {
         match &self.load {
-            Load::Produce(load) if kind == Kind::RawSync => {
+            Load::Produce(load) if kind.is_raw() => {
                 load.rate.is_some_and(|rate| rate <= RAW_RATE_MAX)
             }
             Load::Produce(_) => true,
-            Load::Drain { .. } => kind.is_broker(),
+            Load::Drain { .. } | Load::EndToEnd(_) => kind.is_broker(),
         }
     }
 
     /// What a measure of this row is told in.
     pub fn unit_of(&self, measure: Measure) -> &'static str {
         match (measure, self.unit) {
-            (Measure::Throughput, _) => "requests/s",
+            (Measure::Throughput, _) => "MB/s",
             (Measure::Cpu, Unit::Megabyte) => "ms/MB",
             (Measure::Cpu, Unit::Request) => "us/request",
             _ => "ms",
@@ -275,7 +291,7 @@ impl Row {
         static ROUNDS: AtomicU64 = AtomicU64::new(0);
         let topic = format!("{}-{}", self.name, ROUNDS.fetch_add(1, Ordering::Relaxed));
         let partitions = match &self.load {
-            Load::Produce(load) => load.partitions,
+            Load::Produce(load) | Load::EndToEnd(load) => load.partitions,
             Load::Drain { .. } => BULK.partitions,
         };
         if peer.kind.is_broker() {
@@ -284,11 +300,18 @@ impl Row {
             settle(peer, &topic, partitions)?;
         }
         let sample = match &self.load {
-            Load::Produce(load) if peer.kind == Kind::RawSync => {
+            Load::Produce(load) if peer.kind.is_raw() => {
                 let rate = load.rate.unwrap_or(RAW_RATE_MAX);
-                measure(peer, |_| raw_syncs(&site.work, rate, time))
+                measure(peer, |peer| match peer.kind {
+                    Kind::RawCommit => raw_commits(peer.master(), rate, time),
+                    _ => raw_syncs(&site.work, rate, time),
+                })
             }
             Load::Produce(load) => measure(peer, |p| load.run(p.target(), &topic, time)),
+            Load::EndToEnd(load) => {
+                touch(peer.target(), &topic, partitions)?;
+                measure(peer, |p| end_to_end(load, p.target(), &topic, time))
+            }
             Load::Drain { bytes, after } => {
                 let records = fill(peer, &topic, *bytes)?;
                 if *after == Before::Restart {

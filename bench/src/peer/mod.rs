@@ -24,6 +24,8 @@ pub enum Kind {
     TidegateOs,
     /// `flush = durable`, the default: syncs before it acknowledges.
     TidegateDurable,
+    /// Its topics are in SeaweedFS, in a cluster of its own: acknowledges what is committed there.
+    TidegateSeaweedMq,
     Kafka,
     /// SeaweedFS's own gateway on its own cluster: acknowledges from the broker's memory.
     GoGateway,
@@ -33,28 +35,34 @@ pub enum Kind {
     FloorSync,
     /// No server: an append of 4 KiB with its sync, at the times at which a request would be sent.
     RawSync,
+    /// No gateway: an upload of 4 KiB to SeaweedFS with the transaction that makes it a file's, likewise.
+    RawCommit,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::TidegateOs,
         Kind::TidegateDurable,
+        Kind::TidegateSeaweedMq,
         Kind::Kafka,
         Kind::GoGateway,
         Kind::Floor,
         Kind::FloorSync,
         Kind::RawSync,
+        Kind::RawCommit,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::TidegateOs => "tidegate-os",
             Kind::TidegateDurable => "tidegate-durable",
+            Kind::TidegateSeaweedMq => "tidegate-seaweedmq",
             Kind::Kafka => "kafka",
             Kind::GoGateway => "go-gateway",
             Kind::Floor => "floor",
             Kind::FloorSync => "floor-sync",
             Kind::RawSync => "raw-sync",
+            Kind::RawCommit => "raw-commit",
         }
     }
 
@@ -63,12 +71,31 @@ impl Kind {
         match self {
             Kind::TidegateOs | Kind::Kafka | Kind::Floor => "page cache",
             Kind::GoGateway => "broker's memory",
+            Kind::TidegateSeaweedMq | Kind::RawCommit => "SeaweedFS",
             Kind::TidegateDurable | Kind::FloorSync | Kind::RawSync => "disk",
         }
     }
 
     pub fn is_tidegate(self) -> bool {
+        self.is_local_tidegate() || self == Kind::TidegateSeaweedMq
+    }
+
+    /// One that stores everything itself.
+    pub fn is_local_tidegate(self) -> bool {
         matches!(self, Kind::TidegateOs | Kind::TidegateDurable)
+    }
+
+    /// It has a cluster of SeaweedFS.
+    pub fn needs_weed(self) -> bool {
+        matches!(
+            self,
+            Kind::TidegateSeaweedMq | Kind::GoGateway | Kind::RawCommit
+        )
+    }
+
+    /// No server is asked, but what is below one is done at the times at which a request would be sent.
+    pub fn is_raw(self) -> bool {
+        matches!(self, Kind::RawSync | Kind::RawCommit)
     }
 
     /// It serves clients with all that they need; the others only take what producers send.
@@ -108,7 +135,7 @@ impl Peer {
         std::fs::create_dir_all(&dir)?;
         let others: &[u16] = match kind {
             Kind::Kafka => &kafka::OTHER_PORTS,
-            Kind::GoGateway => &weed::OTHER_PORTS,
+            _ if kind.needs_weed() => &weed::OTHER_PORTS,
             _ => &[],
         };
         let mut peer = Peer {
@@ -152,11 +179,18 @@ impl Peer {
             .create(true)
             .append(true)
             .open(self.dir.join("log"))?;
+        let cluster = weed::Cluster {
+            site,
+            dir: &self.dir,
+            address: self.address,
+            log: &log,
+        };
+        if self.kind.needs_weed() {
+            cluster.start(&mut self.children)?;
+        }
         match self.kind {
-            Kind::RawSync => return Ok(Duration::ZERO),
-            Kind::GoGateway => {
-                weed::start(site, &self.dir, self.address, &log, &mut self.children)?
-            }
+            Kind::RawSync | Kind::RawCommit => return Ok(began.elapsed()),
+            Kind::GoGateway => cluster.start_gateway(&mut self.children)?,
             Kind::Floor | Kind::FloorSync => {
                 let (child, address) = start_floor(self.kind, &self.dir)?;
                 self.children.push(child);
@@ -184,9 +218,18 @@ impl Peer {
             .args(["--listen", &self.address.to_string(), "--admin", "off"])
             .args(["--flush", flush])
             .arg("--data-dir")
-            .arg(self.dir.join("data"))
+            .arg(self.dir.join("gateway"))
             .args(&self.options);
+        if self.kind == Kind::TidegateSeaweedMq {
+            let master = self.master().to_string();
+            command.args(["--store", "seaweedmq", "--seaweedfs-masters", &master]);
+        }
         command
+    }
+
+    /// Where the master of its SeaweedFS is.
+    pub fn master(&self) -> SocketAddr {
+        weed::master(self.address)
     }
 
     fn stop(&mut self) -> io::Result<()> {

@@ -51,7 +51,7 @@ impl Site {
         if kinds.contains(&Kind::Kafka) && !site.kafka_libs.join(".whole").exists() {
             site.fetch_kafka()?;
         }
-        if kinds.contains(&Kind::GoGateway) && !site.weed.exists() {
+        if kinds.iter().any(|kind| kind.needs_weed()) && !site.weed.exists() {
             site.fetch_weed()?;
         }
         Ok(site)

@@ -1,5 +1,5 @@
-//! SeaweedFS's Go gateway and the cluster that it needs: `weed server` (master, volumes, filer), one
-//! broker, the gateway. All of them are the peer: their CPU time and memory count together.
+//! SeaweedFS: a cluster of `weed server` (master, volumes, filer) and one broker, and its Go gateway. All
+//! of a peer's are the peer: their CPU time and memory count together with its gateway's.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -21,71 +21,93 @@ const MASTER: u16 = 2;
 const VOLUME: u16 = 3;
 const FILER: u16 = 4;
 
-/// Starts the cluster and the gateway at `address`, on what `dir` holds.
-pub fn start(
-    site: &Site,
-    dir: &Path,
-    address: SocketAddr,
-    log: &File,
-    children: &mut Vec<Child>,
-) -> io::Result<()> {
-    let at = |offset: u16| SocketAddr::new(address.ip(), address.port() + offset);
-    let port = |flag: &str, offset: u16| format!("-{flag}={}", at(offset).port());
-    let ip = format!("-ip={}", address.ip());
-    let master = format!("-master={}", at(MASTER));
-    let data = dir.join("data");
-    std::fs::create_dir_all(&data)?;
-    let launch = |children: &mut Vec<Child>, args: &[&str]| {
-        let mut command = Command::new(&site.weed);
+/// Where the master is of the cluster behind the gateway at `address`.
+pub fn master(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port() + MASTER)
+}
+
+/// A cluster behind a gateway.
+pub struct Cluster<'a> {
+    pub site: &'a Site,
+    /// What it stores is below.
+    pub dir: &'a Path,
+    /// The gateway's.
+    pub address: SocketAddr,
+    pub log: &'a File,
+}
+
+impl Cluster<'_> {
+    fn at(&self, offset: u16) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), self.address.port() + offset)
+    }
+
+    fn port(&self, flag: &str, offset: u16) -> String {
+        format!("-{flag}={}", self.at(offset).port())
+    }
+
+    fn ip(&self) -> String {
+        format!("-ip={}", self.address.ip())
+    }
+
+    fn launch(&self, children: &mut Vec<Child>, args: &[&str]) -> io::Result<()> {
+        let mut command = Command::new(&self.site.weed);
         command.arg("-logtostderr=true").args(args);
-        children.push(spawn(command.current_dir(dir), log)?);
-        Ok::<(), io::Error>(())
-    };
-    // Without a limit the number of volumes ends at 8, and then its broker waits for more in silence.
-    let server = [
-        "server",
-        &format!("-dir={}", data.display()),
-        &ip,
-        &port("master.port", MASTER),
-        &port("volume.port", VOLUME),
-        &port("filer.port", FILER),
-        "-filer",
-        "-filer.localSocket=filer.sock",
-        "-volume.max=0",
-        "-master.volumeSizeLimitMB=1024",
-        "-master.telemetry=false",
-        "-volume.preStopSeconds=0",
-    ];
-    launch(children, &server)?;
-    wait_for(at(FILER), || false)?;
-    launch(
-        children,
-        &["mq.broker", &ip, &port("port", BROKER), &master],
-    )?;
-    wait_for(at(BROKER), || false)?;
-    let registry = format!("-schema-registry-url=http://{}", registry()?);
-    let gateway = [
-        "mq.kafka.gateway",
-        &ip,
-        &port("port", 0),
-        &master,
-        &registry,
-    ];
-    let began = Instant::now();
-    loop {
-        launch(children, &gateway)?;
-        let has_ended = || {
-            children
-                .last_mut()
-                .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))))
-        };
-        match wait_for(address, has_ended) {
-            Ok(()) => return await_broker(address),
-            Err(error) if began.elapsed() > START_PATIENCE => return Err(error),
-            // It ends if the master does not know of the broker yet.
-            Err(_) => {
-                children.pop();
-                std::thread::sleep(Duration::from_millis(200));
+        children.push(spawn(command.current_dir(self.dir), self.log)?);
+        Ok(())
+    }
+
+    /// Starts all of it but the gateway, on what the folder holds.
+    pub fn start(&self, children: &mut Vec<Child>) -> io::Result<()> {
+        let data = self.dir.join("data");
+        std::fs::create_dir_all(&data)?;
+        // Without a limit the number of volumes ends at 8, and then its broker waits for more in silence.
+        let server = [
+            "server",
+            &format!("-dir={}", data.display()),
+            &self.ip(),
+            &self.port("master.port", MASTER),
+            &self.port("volume.port", VOLUME),
+            &self.port("filer.port", FILER),
+            "-filer",
+            "-filer.localSocket=filer.sock",
+            "-volume.max=0",
+            "-master.volumeSizeLimitMB=1024",
+            "-master.telemetry=false",
+            "-volume.preStopSeconds=0",
+        ];
+        self.launch(children, &server)?;
+        wait_for(self.at(FILER), || false)?;
+        let master = format!("-master={}", self::master(self.address));
+        let broker = ["mq.broker", &self.ip(), &self.port("port", BROKER), &master];
+        self.launch(children, &broker)?;
+        wait_for(self.at(BROKER), || false)
+    }
+
+    /// Starts the Go gateway before it.
+    pub fn start_gateway(&self, children: &mut Vec<Child>) -> io::Result<()> {
+        let gateway = [
+            "mq.kafka.gateway",
+            &self.ip(),
+            &self.port("port", 0),
+            &format!("-master={}", master(self.address)),
+            &format!("-schema-registry-url=http://{}", registry()?),
+        ];
+        let began = Instant::now();
+        loop {
+            self.launch(children, &gateway)?;
+            let has_ended = || {
+                children
+                    .last_mut()
+                    .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))))
+            };
+            match wait_for(self.address, has_ended) {
+                Ok(()) => return await_broker(self.address),
+                Err(error) if began.elapsed() > START_PATIENCE => return Err(error),
+                // It ends if the master does not know of the broker yet.
+                Err(_) => {
+                    children.pop();
+                    std::thread::sleep(Duration::from_millis(200));
+                }
             }
         }
     }
