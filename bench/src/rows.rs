@@ -149,6 +149,29 @@ pub const ROWS: &[Row] = &[
         goals: &bulk(3.0, 1.0 / 5.0, 40.0),
     },
     Row {
+        name: "produce-1c-900x1k",
+        what: "produce, 900 x 1 KiB a request, 1 connection x 5 in flight",
+        load: Load::Produce(Produce {
+            connections: 1,
+            records: 900,
+            ..BULK
+        }),
+        unit: Unit::Megabyte,
+        goals: &[goal(SEAWEEDMQ, Measure::Throughput, AtLeast(40.0, GO))],
+    },
+    Row {
+        name: "produce-1c-8000x100",
+        what: "produce, 8000 x 100 B a request, 1 connection x 5 in flight",
+        load: Load::Produce(Produce {
+            connections: 1,
+            records: 8000,
+            value_bytes: 100,
+            ..BULK
+        }),
+        unit: Unit::Megabyte,
+        goals: &[goal(SEAWEEDMQ, Measure::Throughput, AtLeast(40.0, GO))],
+    },
+    Row {
         name: "produce-gzip",
         what: "produce, 64 x 1 KiB gzip (4:1), MB compressed",
         load: Load::Produce(Produce { gzip: true, ..BULK }),
