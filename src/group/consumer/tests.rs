@@ -52,7 +52,11 @@ impl Room {
             catalog: &self.catalog,
             out: &mut self.out,
         };
-        event(&mut self.group, &mut step)
+        let result = event(&mut self.group, &mut step);
+        // What is only counted is no matter here.
+        self.out
+            .retain(|effect| !matches!(effect, Effect::Noted(_)));
+        result
     }
 
     fn heartbeat(&mut self, request: &Request) -> Result<Response, Refusal> {
