@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -61,14 +60,6 @@ impl Place {
         found
     }
 
-    /// What the gateways said, if a test fails.
-    fn tell_log(&self) {
-        if std::thread::panicking() {
-            let log = Gateway::log(self.data.path());
-            std::io::stderr().write_all(log.as_bytes()).ok();
-        }
-    }
-
     fn gateway(&self, options: &[&str]) -> Gateway {
         self.with_options(options, |all| Gateway::start(self.data.path(), all))
     }
@@ -105,12 +96,6 @@ fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(began.elapsed() < PATIENCE, "not so: {what}");
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.tell_log();
     }
 }
 

@@ -6,8 +6,8 @@ pub mod prometheus;
 pub mod weed;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ pub fn data_folder() -> tempfile::TempDir {
 
 /// A gateway process. Killed when dropped.
 pub struct Gateway {
+    data: PathBuf,
     child: Child,
     pub address: SocketAddr,
 }
@@ -37,14 +38,12 @@ pub struct Gateway {
 impl Gateway {
     /// Starts on a free port.
     pub fn start(data: &Path, options: &[&str]) -> Gateway {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .expect("a free port");
-        Self::start_at(free, data, options)
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), data, options)
     }
 
-    /// Starts on a given address and waits until it answers.
+    /// Starts on a given address and waits until it serves.
     pub fn start_at(address: SocketAddr, data: &Path, options: &[&str]) -> Gateway {
+        let logged = Self::log(data).len();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -64,19 +63,22 @@ impl Gateway {
             .stderr(log.expect("a log file"))
             .spawn()
             .expect("the gateway's program starts");
-        let mut gateway = Gateway { child, address };
+        let mut gateway = Gateway {
+            data: data.to_owned(),
+            child,
+            address,
+        };
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if let Ok(Some(status)) = gateway.child.try_wait() {
-                panic!("the gateway ended with {status}:\n{}", Self::log(data));
+        gateway.address = loop {
+            if let Some(address) = told_address(&Self::log(data)[logged..]) {
+                break address;
             }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "the gateway does not answer:\n{}",
-                Self::log(data)
-            );
+            if let Ok(Some(status)) = gateway.child.try_wait() {
+                panic!("the gateway ended with {status}");
+            }
+            assert!(began.elapsed() < PATIENCE, "the gateway does not serve");
             std::thread::sleep(Duration::from_millis(2));
-        }
+        };
         gateway
     }
 
@@ -160,9 +162,22 @@ impl Gateway {
     }
 }
 
+/// Where a gateway says that it serves. To look for a port that answers would not do: a connection to a
+/// port that nobody listens on may find itself.
+fn told_address(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.rsplit_once("serving listen=\"")?;
+    let (addresses, _) = rest.split_once('"')?;
+    addresses.split(',').next()?.parse().ok()
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
+        // The folder goes with the test; why the test failed may stand in it.
+        if std::thread::panicking() {
+            let log = format!("the gateway's log:\n{}", Self::log(&self.data));
+            let _ = io::stderr().write_all(log.as_bytes());
+        }
     }
 }
 
