@@ -144,7 +144,7 @@ impl Table {
 }
 
 /// Three digits or more of a figure.
-fn digits(figure: f64) -> String {
+pub fn digits(figure: f64) -> String {
     let decimals = match figure.abs() {
         _ if figure.fract() == 0.0 => 0,
         n if n >= 100.0 => 0,
@@ -304,6 +304,6 @@ fn loaded(peer: &Peer, topic: &str, load: &Produce) -> io::Result<(Outcome, f64)
 }
 
 /// In ms.
-fn quantile(outcome: &Outcome, quantile: f64) -> f64 {
+pub fn quantile(outcome: &Outcome, quantile: f64) -> f64 {
     outcome.latency.value_at_quantile(quantile) as f64 / 1e3
 }

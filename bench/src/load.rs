@@ -4,13 +4,14 @@
 //! that it is the server that is measured.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tidegate::record::{Builder, Compression, split_first};
-use tidegate::wire::{self, Records, fetch, produce};
+use tidegate::wire::{self, Message, Records, fetch, produce};
 
 use crate::client::{Client, Encoded, Target, ok};
 
@@ -20,7 +21,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Of one fetch and one partition.
 const FETCH_BYTES: i32 = 1 << 20;
 /// From when a load at a fixed rate is prepared until its first request is due.
-const LEAD: Duration = Duration::from_millis(50);
+pub const LEAD: Duration = Duration::from_millis(50);
 /// A round that would write more than this ends early, before the disk is what is measured.
 const ROUND_BYTES_MAX: u64 = 1 << 30;
 
@@ -77,7 +78,7 @@ impl Outcome {
 }
 
 /// Runs `load` for each of as many connections, on threads of their own, and adds up what they come to.
-fn at_once(
+pub fn at_once(
     connections: usize,
     load: impl Fn(usize) -> io::Result<Outcome> + Sync,
 ) -> io::Result<Outcome> {
@@ -156,31 +157,16 @@ impl Produce {
         began: Instant,
     ) -> io::Result<Outcome> {
         let (mut requests, batch_bytes) = self.requests(target, topic)?;
-        let mut client = Client::connect(target.address)?;
-        let mut receiver = client.receiver()?;
-        let interval = Duration::from_secs(self.connections as u64) / rate;
-        let count = (time.as_nanos() / interval.as_nanos()) as u32;
-        let began = began + interval * number as u32 / self.connections as u32;
-        std::thread::scope(|scope| {
-            let received = scope.spawn(move || -> io::Result<Outcome> {
-                let mut outcome = Outcome::new();
-                for n in 0..count {
-                    check(receiver.receive(produce::KEY, target.produce_version)?)?;
-                    outcome.answered(began + interval * n, batch_bytes, self.records);
-                }
-                outcome.seconds = began.elapsed().as_secs_f64();
-                Ok(outcome)
-            });
-            // The kernel may wake a sleeper 50 us late to save wake-ups, unless it is told not to.
-            rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;
-            let kinds = requests.len();
-            for n in 0..count {
-                let due = began + interval * n;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                client.send(&mut requests[n as usize % kinds])?;
-            }
-            let panicked = |_| Err(io::Error::other("a panic"));
-            received.join().unwrap_or_else(panicked)
+        let pace = Pace {
+            number,
+            connections: self.connections,
+            rate,
+            time,
+            began,
+        };
+        let api = (produce::KEY, target.produce_version);
+        pace.run(target.address, api, &mut requests, |answer| {
+            check(answer).map(|()| (batch_bytes, self.records))
         })
     }
 
@@ -216,6 +202,56 @@ impl Produce {
             builder.append(now_ms + n as i64, None, Some(&value), &[]);
         }
         builder.build()
+    }
+}
+
+/// The times at which one of several connections sends.
+pub struct Pace {
+    pub number: usize,
+    pub connections: usize,
+    /// Requests a second of all connections.
+    pub rate: u32,
+    pub time: Duration,
+    /// When the first one of all connections is due.
+    pub began: Instant,
+}
+
+impl Pace {
+    /// Sends `requests` in turn, of one API and version, each at its time, whatever became of those
+    /// before; latency counts from that time. `check` tells what an answer stands for in bytes and records.
+    pub fn run<A: Message>(
+        &self,
+        address: SocketAddr,
+        (api_key, api_version): (i16, i16),
+        requests: &mut [Encoded],
+        check: impl Fn(A) -> io::Result<(usize, usize)> + Send,
+    ) -> io::Result<Outcome> {
+        let mut client = Client::connect(address)?;
+        let mut receiver = client.receiver()?;
+        let interval = Duration::from_secs(self.connections as u64) / self.rate;
+        let count = (self.time.as_nanos() / interval.as_nanos()) as u32;
+        let began = self.began + interval * self.number as u32 / self.connections as u32;
+        std::thread::scope(|scope| {
+            let received = scope.spawn(move || -> io::Result<Outcome> {
+                let mut outcome = Outcome::new();
+                for n in 0..count {
+                    let (bytes, records) = check(receiver.receive(api_key, api_version)?)?;
+                    outcome.answered(began + interval * n, bytes, records);
+                }
+                outcome.seconds = began.elapsed().as_secs_f64();
+                Ok(outcome)
+            });
+            // The kernel may wake a sleeper 50 us late to save wake-ups, unless it is told not to.
+            rustix::thread::set_current_timer_slack(std::num::NonZero::new(1))?;
+            let kinds = requests.len();
+            for n in 0..count {
+                let due = began + interval * n;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                client.send(&mut requests[n as usize % kinds])?;
+            }
+            let panicked = |_| Err(io::Error::other("a panic"));
+            received.join().unwrap_or_else(panicked)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod crowd;
 mod environment;
 mod floor;
 mod goals;
+mod groups;
 mod growth;
 mod html;
 mod life;
@@ -43,6 +44,7 @@ fn main() -> io::Result<()> {
             floor::serve(dir, of.get_flag("sync"))
         }
         Some(("growth", of)) => growth::run(of),
+        Some(("groups", of)) => groups::run(of),
         _ => compare(&matches),
     }
 }
@@ -76,6 +78,7 @@ fn cli() -> clap::Command {
             flag("no-rows").help("Leaves out the rows"),
         ])
         .subcommand(growth::cli())
+        .subcommand(groups::cli())
         .subcommand(
             clap::Command::new("floor")
                 .hide(true)
