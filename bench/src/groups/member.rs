@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tidegate::wire::consumer_protocol::{self, Assignment, Subscription};
 use tidegate::wire::{
-    ErrorCode, Message, StrBytes, find_coordinator, heartbeat, join_group, leave_group, sync_group,
+    ErrorCode, Message, StrBytes, api_name, find_coordinator, heartbeat, join_group, leave_group,
+    sync_group,
 };
 
 use crate::client::{Client, Encoded, ok};
@@ -51,7 +52,7 @@ impl Member {
         };
         loop {
             member.send_join()?;
-            let answer: join_group::Response = member.client.receive(join_group::KEY, JOIN)?;
+            let answer: join_group::Response = member.receive(join_group::KEY, JOIN)?;
             match answer.error_code {
                 ErrorCode::MEMBER_ID_REQUIRED => {
                     member.id = answer.member_id;
@@ -85,7 +86,7 @@ impl Member {
 
     /// Waits until the generation is complete.
     pub fn receive_join(&mut self) -> io::Result<()> {
-        let answer: join_group::Response = self.client.receive(join_group::KEY, JOIN)?;
+        let answer: join_group::Response = self.receive(join_group::KEY, JOIN)?;
         ok(answer.error_code, "JoinGroup")?;
         self.generation = answer.generation_id;
         self.members = answer.members.into_iter().map(|m| m.member_id).collect();
@@ -122,7 +123,7 @@ impl Member {
 
     /// Whether it has its assignment; if not, the next rebalance has begun.
     pub fn receive_sync(&mut self) -> io::Result<bool> {
-        let answer: sync_group::Response = self.client.receive(sync_group::KEY, SYNC)?;
+        let answer: sync_group::Response = self.receive(sync_group::KEY, SYNC)?;
         is_stable(answer.error_code, "SyncGroup")
     }
 
@@ -138,7 +139,7 @@ impl Member {
 
     /// Whether the group is stable; if not, a rebalance has begun.
     pub fn receive_heartbeat(&mut self) -> io::Result<bool> {
-        let answer: heartbeat::Response = self.client.receive(heartbeat::KEY, HEARTBEAT)?;
+        let answer: heartbeat::Response = self.receive(heartbeat::KEY, HEARTBEAT)?;
         is_stable(answer.error_code, "Heartbeat")
     }
 
@@ -154,6 +155,13 @@ impl Member {
         };
         let answer: leave_group::Response = self.client.call(leave_group::KEY, LEAVE, &request)?;
         ok(answer.error_code, "LeaveGroup")
+    }
+
+    fn receive<M: Message>(&mut self, key: i16, version: i16) -> io::Result<M> {
+        let name = api_name(key).unwrap_or_default();
+        let group = &self.group;
+        let answer = self.client.receive(key, version);
+        answer.map_err(|e| io::Error::new(e.kind(), format!("{name} of {group}: {e}")))
     }
 
     fn send<M: Message>(&mut self, key: i16, version: i16, request: &M) -> io::Result<()> {
