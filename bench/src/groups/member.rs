@@ -36,7 +36,6 @@ pub struct Member {
 }
 
 impl Member {
-    /// Connects, and gets the member id to join with. No rebalance begins by that.
     pub fn connect(
         address: SocketAddr,
         group: &str,
@@ -50,13 +49,20 @@ impl Member {
             generation: -1,
             members: Vec::new(),
         };
+        member.get_id()?;
+        Ok(member)
+    }
+
+    /// A new member id to join with. No rebalance begins by that.
+    pub fn get_id(&mut self) -> io::Result<()> {
+        self.id = StrBytes::from("");
         loop {
-            member.send_join()?;
-            let answer: join_group::Response = member.receive(join_group::KEY, JOIN)?;
+            self.send_join()?;
+            let answer: join_group::Response = self.receive(join_group::KEY, JOIN)?;
             match answer.error_code {
                 ErrorCode::MEMBER_ID_REQUIRED => {
-                    member.id = answer.member_id;
-                    return Ok(member);
+                    self.id = answer.member_id;
+                    return Ok(());
                 }
                 code if is_early(code) => std::thread::sleep(RETRY),
                 code => return Err(io::Error::other(format!("first JoinGroup: {code:?}"))),

@@ -107,8 +107,7 @@ fn start(
             let (false, Ok(()), Ok((event, began))) = (is_over, sent, orders.recv()) else {
                 return;
             };
-            let connect = || Member::connect(address, &name, SESSION_TIMEOUT);
-            (since, stable) = (began, change(&mut members, event, connect));
+            (since, stable) = (began, change(&mut members, event));
         }
     };
     let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
@@ -116,26 +115,23 @@ fn start(
     Ok(order)
 }
 
-/// One member goes or comes, and all others follow.
-fn change(
-    members: &mut Vec<Member>,
-    event: Event,
-    connect: impl Fn() -> io::Result<Member>,
-) -> io::Result<()> {
+/// The last member goes or comes, and all others follow. Its connection stays: a thousand new ones at a
+/// time are more than Kafka's queue of 50 takes (`socket.listen.backlog.size`).
+fn change(members: &mut [Member], event: Event) -> io::Result<()> {
+    let Some((last, others)) = members.split_last_mut() else {
+        return Ok(());
+    };
     match event {
         Event::Leave => {
-            if let Some(mut last) = members.pop() {
-                last.leave()?;
-            }
-            await_rebalance(members)?;
-            enter(members)
+            last.leave()?;
+            await_rebalance(others)?;
+            enter(others)
         }
         Event::Join => {
-            let mut new = connect()?;
-            new.send_join()?;
-            await_rebalance(members)?;
-            members.iter_mut().try_for_each(Member::send_join)?;
-            members.push(new);
+            last.get_id()?;
+            last.send_join()?;
+            await_rebalance(others)?;
+            others.iter_mut().try_for_each(Member::send_join)?;
             follow(members)
         }
     }
