@@ -165,17 +165,17 @@ fn turnover(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
 fn storm(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
     let peer = Peer::start_with(kind, site, &storm::OPTIONS)?;
     let row = |storm: storm::Storm| {
-        let at = |part: f64| storm.ms[((storm.ms.len() - 1) as f64 * part) as usize];
+        let rounds = [
+            storm.p50_ms,
+            storm.p99_ms,
+            storm.max_ms,
+            storm.cpu_seconds,
+            storm.resident_megabytes,
+        ];
         Row {
             peer: kind.name(),
             event: storm.event.to_owned(),
-            figures: vec![
-                at(0.5),
-                at(0.99),
-                at(1.0),
-                storm.cpu_seconds,
-                storm.resident_megabytes,
-            ],
+            figures: rounds.map(|r| Figure::of(r).median).to_vec(),
         }
     };
     Ok(storm::run(&peer)?.into_iter().map(row).collect())

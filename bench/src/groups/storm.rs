@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::member::{Member, await_coordinator};
 use crate::crowd::milliseconds;
 use crate::peer::Peer;
-use crate::report::Figure;
 
 const GROUPS: usize = 1000;
 const MEMBERS: usize = 10;
@@ -16,7 +15,7 @@ const MEMBERS: usize = 10;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Between heartbeats of members that wait to be told of a rebalance.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A group's thread does little.
 const STACK_BYTES: usize = 256 << 10;
@@ -27,14 +26,36 @@ enum Event {
     Join,
 }
 
-/// What came of all rounds of one event.
+/// One event, in all rounds.
 pub struct Storm {
     pub event: &'static str,
-    /// From the event until a group was stable again, of all groups and rounds, sorted.
-    pub ms: Vec<f64>,
-    /// Of the server for all groups: the median of the rounds.
-    pub cpu_seconds: f64,
-    pub resident_megabytes: f64,
+    /// From the event until a group was stable again: of half of the groups, of 99 %, of all.
+    pub p50_ms: Vec<f64>,
+    pub p99_ms: Vec<f64>,
+    pub max_ms: Vec<f64>,
+    /// Of the server for all groups.
+    pub cpu_seconds: Vec<f64>,
+    pub resident_megabytes: Vec<f64>,
+}
+
+impl Storm {
+    fn of(event: &'static str) -> Self {
+        Storm {
+            event,
+            p50_ms: Vec::new(),
+            p99_ms: Vec::new(),
+            max_ms: Vec::new(),
+            cpu_seconds: Vec::new(),
+            resident_megabytes: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, mut ms: Vec<f64>) {
+        ms.sort_by(f64::total_cmp);
+        self.p50_ms.push(ms[ms.len() / 2]);
+        self.p99_ms.push(ms[ms.len() * 99 / 100]);
+        self.max_ms.push(ms[ms.len() - 1]);
+    }
 }
 
 /// Tidegate waits for a group's first members as Kafka does, so that all of them come at once.
@@ -53,29 +74,19 @@ pub fn run(peer: &Peer) -> io::Result<[Storm; 2]> {
     let groups = (0..GROUPS).map(|n| start(peer.address, n, done.clone()));
     let groups: Vec<Sender<(Event, Instant)>> = groups.collect::<io::Result<_>>()?;
     gather(&times)?;
-    let storm = |event| Storm {
-        event,
-        ms: Vec::new(),
-        cpu_seconds: 0.0,
-        resident_megabytes: 0.0,
-    };
-    let mut storms = [storm("one of ten leaves"), storm("a tenth joins")];
-    let mut cpu = [Vec::new(), Vec::new()];
+    let mut storms = [Storm::of("one of ten leaves"), Storm::of("a tenth joins")];
     for _ in 0..ROUNDS {
-        for (n, event) in [Event::Leave, Event::Join].into_iter().enumerate() {
+        for (storm, event) in storms.iter_mut().zip([Event::Leave, Event::Join]) {
             let (before, began) = (peer.cpu_seconds()?, Instant::now());
             for group in &groups {
                 // If it has ended, it has said why.
                 let _ = group.send((event, began));
             }
-            storms[n].ms.extend(gather(&times)?);
-            cpu[n].push(peer.cpu_seconds()? - before);
-            storms[n].resident_megabytes = peer.resident_bytes()? as f64 / 1e6;
+            storm.add(gather(&times)?);
+            storm.cpu_seconds.push(peer.cpu_seconds()? - before);
+            let resident = peer.resident_bytes()? as f64 / 1e6;
+            storm.resident_megabytes.push(resident);
         }
-    }
-    for (storm, cpu) in storms.iter_mut().zip(cpu) {
-        storm.ms.sort_by(f64::total_cmp);
-        storm.cpu_seconds = Figure::of(cpu).median;
     }
     Ok(storms)
 }
