@@ -373,7 +373,11 @@ impl Commit {
             put_segments(append, tables, &mut mutations);
         }
         if let Err(error) = self.fence.transact(mutations) {
-            self.discard(placed);
+            // Otherwise a part of it may have been done, and a segment may list them: the next commit
+            // of that segment does not, and SeaweedFS then finds them to be nobody's.
+            if matches!(error, FenceError::Fenced) {
+                self.discard(placed);
+            }
             return Err(refused(error));
         }
         Ok(written)
