@@ -13,6 +13,16 @@ use super::{
 };
 use super::{local, seaweedmq};
 
+/// Does the same with both kinds.
+macro_rules! either {
+    ($any:ident, $of:expr, $one:ident => $what:expr) => {
+        match $of {
+            $any::Local($one) => $what,
+            $any::SeaweedMq($one) => $what,
+        }
+    };
+}
+
 /// One shard's part of a store. Makes plans; what they do runs off the shard.
 #[allow(clippy::large_enum_variant)] // There is one for each shard.
 pub enum Store {
@@ -31,10 +41,7 @@ impl Store {
 
     /// Removes all that is stored of a topic. Blocking.
     pub fn remove_topic(&self, topic: Uuid) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
-        match self {
-            Store::Local(store) => Box::new(store.remove_topic(topic)),
-            Store::SeaweedMq(store) => Box::new(store.remove_topic(topic)),
-        }
+        either!(Store, self, store => Box::new(store.remove_topic(topic)))
     }
 
     /// Plans one commit. Commits are made one after the other.
@@ -145,41 +152,26 @@ pub enum Log {
 
 impl Log {
     pub fn id(&self) -> PartitionId {
-        match self {
-            Log::Local(log) => log.id(),
-            Log::SeaweedMq(log) => log.id(),
-        }
+        either!(Log, self, log => log.id())
     }
 
     pub fn set_rolling(&mut self, rolling: Rolling) {
-        match self {
-            Log::Local(log) => log.set_rolling(rolling),
-            Log::SeaweedMq(log) => log.set_rolling(rolling),
-        }
+        either!(Log, self, log => log.set_rolling(rolling))
     }
 
     /// Offset of the next batch to be written.
     pub fn next_offset(&self) -> i64 {
-        match self {
-            Log::Local(log) => log.next_offset(),
-            Log::SeaweedMq(log) => log.next_offset(),
-        }
+        either!(Log, self, log => log.next_offset())
     }
 
     /// Offset that the first segment begins at, if there is one.
     pub fn first_offset(&self) -> Option<i64> {
-        match self {
-            Log::Local(log) => log.first_offset(),
-            Log::SeaweedMq(log) => log.first_offset(),
-        }
+        either!(Log, self, log => log.first_offset())
     }
 
     /// Bytes of the segments, as far as they may be read.
     pub fn size_bytes(&self) -> u64 {
-        match self {
-            Log::Local(log) => log.size_bytes(),
-            Log::SeaweedMq(log) => log.size_bytes(),
-        }
+        either!(Log, self, log => log.size_bytes())
     }
 
     pub fn has_open_file(&self) -> bool {
@@ -228,10 +220,7 @@ impl Log {
 
     /// The checkpoint planned last is durable.
     pub fn checkpointed(&mut self) {
-        match self {
-            Log::Local(log) => log.checkpointed(),
-            Log::SeaweedMq(log) => log.checkpointed(),
-        }
+        either!(Log, self, log => log.checkpointed())
     }
 
     /// What need not be kept any more: the oldest segments beyond the limits, also the last one.
@@ -262,19 +251,13 @@ impl Log {
     /// Lets go of what expired before `offset`: if that is all, the next batch begins a new segment.
     /// No append may be under way. Gives the number of segments.
     pub fn drop_expired(&mut self, offset: i64) -> usize {
-        match self {
-            Log::Local(log) => log.drop_expired(offset),
-            Log::SeaweedMq(log) => log.drop_expired(offset),
-        }
+        either!(Log, self, log => log.drop_expired(offset))
     }
 
     /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
     /// way.
     pub fn drop_before(&mut self, offset: i64) {
-        match self {
-            Log::Local(log) => log.drop_before(offset),
-            Log::SeaweedMq(log) => log.drop_before(offset),
-        }
+        either!(Log, self, log => log.drop_before(offset))
     }
 
     /// Plans to remove what segments that were let go of take, as far as no start needs them.
@@ -287,10 +270,7 @@ impl Log {
 
     /// True while segments that were let go of wait for a checkpoint to be removed.
     pub fn has_dropped(&self) -> bool {
-        match self {
-            Log::Local(log) => log.has_dropped(),
-            Log::SeaweedMq(log) => log.has_dropped(),
-        }
+        either!(Log, self, log => log.has_dropped())
     }
 
     /// Plans to read whole batches from the one that holds `offset` on: at least one, and no more than
@@ -383,17 +363,11 @@ pub enum AppendPlan {
 
 impl AppendPlan {
     pub fn id(&self) -> PartitionId {
-        match self {
-            AppendPlan::Local(plan) => plan.id(),
-            AppendPlan::SeaweedMq(plan) => plan.id(),
-        }
+        either!(AppendPlan, self, plan => plan.id())
     }
 
     pub fn batches(&self) -> &[StoredBatch] {
-        match self {
-            AppendPlan::Local(plan) => plan.batches(),
-            AppendPlan::SeaweedMq(plan) => plan.batches(),
-        }
+        either!(AppendPlan, self, plan => plan.batches())
     }
 }
 
@@ -473,10 +447,7 @@ pub enum Checkpoint {
 impl Checkpoint {
     /// Blocking.
     pub fn run(&self) -> Result<(), CheckpointError> {
-        match self {
-            Checkpoint::Local(checkpoint) => checkpoint.run(),
-            Checkpoint::SeaweedMq(checkpoint) => checkpoint.run(),
-        }
+        either!(Checkpoint, self, checkpoint => checkpoint.run())
     }
 }
 
@@ -528,10 +499,7 @@ impl Removal {
 
     /// Blocking.
     pub fn remove(&self) {
-        match self {
-            Removal::Local(removal) => removal.remove(),
-            Removal::SeaweedMq(removal) => removal.remove(),
-        }
+        either!(Removal, self, removal => removal.remove())
     }
 }
 
@@ -544,10 +512,7 @@ pub enum ReadPlan {
 impl ReadPlan {
     /// Whole batches with their CRCs checked and their offsets one after the other. Blocking.
     pub fn run(self) -> io::Result<Bytes> {
-        match self {
-            ReadPlan::Local(plan) => plan.run(),
-            ReadPlan::SeaweedMq(plan) => plan.run(),
-        }
+        either!(ReadPlan, self, plan => plan.run())
     }
 
     /// See [`Log::is_outdated`].
@@ -572,9 +537,6 @@ impl SeekPlan {
         self,
         accept: impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
-        match self {
-            SeekPlan::Local(plan) => plan.run(accept),
-            SeekPlan::SeaweedMq(plan) => plan.run(accept),
-        }
+        either!(SeekPlan, self, plan => plan.run(accept))
     }
 }
