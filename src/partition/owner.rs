@@ -75,7 +75,7 @@ pub struct Partitions {
     /// Something waits for a commit.
     work: Notify,
     disk: Disk,
-    /// A commit ended.
+    /// A commit ended, or a log took over what was compacted.
     settled: Notify,
 }
 

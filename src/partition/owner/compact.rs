@@ -161,7 +161,7 @@ impl Partitions {
         self.inner.borrow_mut().cleaner.swap = Some((id, swap));
         self.work.notify_waiters();
         while self.inner.borrow().cleaner.swap.is_some() {
-            shards::sleep(Duration::from_millis(1)).await;
+            self.settled.notified().await;
         }
     }
 
@@ -173,6 +173,7 @@ impl Partitions {
         };
         let removal = inner.take_compacted(id, &swap);
         drop(inner);
+        self.settled.notify_waiters();
         self.remove(removal.into_iter().collect());
     }
 
