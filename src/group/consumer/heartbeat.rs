@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::member::{Current, LEFT_FOR_A_WHILE, Member, MemberState, NEVER_MS, Terms};
 use super::reconcile::Way;
+use super::stored::partitions;
 use super::{Group, Step, by_topic, subscription};
 use crate::group::Rules;
 use crate::group::assignor::PartitionSet;
@@ -206,7 +207,10 @@ impl Group {
     ) -> Result<Response, Refusal> {
         self.check_room(&request.member_id, step)?;
         let member_id = request.member_id.detached();
-        let owned = request.topic_partitions.as_deref().map(partitions);
+        let owned = request.topic_partitions.as_ref().map(|topics| {
+            let topics = topics.iter();
+            partitions(topics.map(|of| (of.topic_id, &of.partitions[..])))
+        });
         let from = self.find(request, &member_id, owned.as_ref())?;
         let place = match &from {
             Place::InPlaceOf(old_id) => old_id,
@@ -500,15 +504,6 @@ fn unknown_instance(instance_id: &str) -> Refusal {
         ErrorCode::UNKNOWN_MEMBER_ID,
         format_args!("Instance id {instance_id} is unknown."),
     )
-}
-
-fn partitions(topics: &[TopicPartitions]) -> PartitionSet {
-    let of_topic = |of: &TopicPartitions| {
-        let topic = of.topic_id;
-        let indexes = of.partitions.clone().into_iter();
-        indexes.map(move |index| PartitionId { topic, index })
-    };
-    topics.iter().flat_map(of_topic).collect()
 }
 
 /// Errors of regular expressions draw the place below the text.

@@ -151,7 +151,8 @@ impl Group {
             ConsumerRecord::MemberTarget => {
                 let value: MemberTargetValue = decode_value(value)?;
                 if let Some(member) = self.members.get_mut(part) {
-                    member.target = partitions(&value.topic_partitions);
+                    let topics = value.topic_partitions.iter();
+                    member.target = partitions(topics.map(|of| (of.topic_id, &of.partitions[..])));
                 }
             }
             ConsumerRecord::MemberCurrent => {
@@ -326,13 +327,14 @@ fn resolved(value: RegularExpressionValue) -> Resolved {
     }
 }
 
-fn partitions(topics: &[TopicPartitions]) -> PartitionSet {
-    let of_topic = |of: &TopicPartitions| {
-        let topic = of.topic_id;
-        let indexes = of.partitions.clone().into_iter();
-        indexes.map(move |index| PartitionId { topic, index })
+/// All partitions that are named by their topics; the other way is [`by_topic`].
+pub(super) fn partitions<'a>(topics: impl Iterator<Item = (Uuid, &'a [i32])>) -> PartitionSet {
+    let of_topic = |(topic, indexes): (Uuid, &'a [i32])| {
+        indexes
+            .iter()
+            .map(move |&index| PartitionId { topic, index })
     };
-    topics.iter().flat_map(of_topic).collect()
+    topics.flat_map(of_topic).collect()
 }
 
 /// Partitions, which are in order, by their topics.
