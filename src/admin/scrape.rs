@@ -122,6 +122,7 @@ impl Scrape<'_> {
         self.memory();
         self.shards();
         self.topics(named);
+        self.group_events();
         self.groups();
         self.process();
     }
@@ -366,6 +367,15 @@ impl Scrape<'_> {
         topics
     }
 
+    fn group_events(&mut self) {
+        self.named(&GROUP_REBALANCES, Reason::NAMES, |shard, reason| {
+            &shard.groups.rebalances[reason]
+        });
+        self.histogram(&GROUP_REBALANCE_SECONDS, |shard| &shard.groups.settled);
+        self.total(&GROUP_SESSIONS_OVER, |shard| &shard.groups.silent);
+        self.total(&GROUP_COMMITS, |shard| &shard.groups.commits);
+    }
+
     fn groups(&mut self) {
         let groups = self.surveys.iter().flatten().map(|survey| &survey.groups);
         let mut states = BTreeMap::new();
@@ -380,8 +390,6 @@ impl Scrape<'_> {
         for (group, members) in groups.clone().flat_map(|survey| &survey.members) {
             series.labelled(&[group], members);
         }
-        self.group_events();
-        let groups = self.surveys.iter().flatten().map(|survey| &survey.groups);
         let lags = groups.clone().flat_map(|survey| &survey.lags);
         let index = |lag: &GroupLag| lag.partition.to_string();
         let mut series = self.page.metric(&GROUP_LAG);
@@ -396,15 +404,6 @@ impl Scrape<'_> {
         }
         let hidden: usize = groups.map(|survey| survey.hidden).sum();
         self.page.metric(&GROUP_SERIES_HIDDEN).value(hidden);
-    }
-
-    fn group_events(&mut self) {
-        self.named(&GROUP_REBALANCES, &Reason::NAMES, |shard, reason| {
-            &shard.groups.rebalances[reason]
-        });
-        self.histogram(&GROUP_REBALANCE_SECONDS, |shard| &shard.groups.settled);
-        self.total(&GROUP_SESSIONS_OVER, |shard| &shard.groups.silent);
-        self.total(&GROUP_COMMITS, |shard| &shard.groups.commits);
     }
 
     fn process(&mut self) {

@@ -179,54 +179,36 @@ pub enum Note {
     Committed(usize),
 }
 
-/// Why a group rebalances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    Joined,
-    JoinedAgain,
-    StaticChanged,
-    StaticBack,
-    Left,
-    Silent,
-    NotSynced,
-    AssignedTwice,
-    NotStored,
-    Downgraded,
-    NewEpoch,
+macro_rules! reasons {
+    ($($reason:ident = $name:literal, $text:literal;)+) => {
+        /// Why a group rebalances.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Reason { $($reason),+ }
+
+        impl Reason {
+            /// As metrics call them, in order.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// For people.
+            pub fn text(self) -> &'static str {
+                match self { $(Reason::$reason => $text),+ }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// As metrics call them, in order.
-    pub const NAMES: [&str; 11] = [
-        "joined",
-        "joined_again",
-        "static_member_changed",
-        "static_member_back",
-        "left",
-        "session_over",
-        "not_synced_in_time",
-        "assigned_twice",
-        "not_stored",
-        "downgraded",
-        "consumer_epoch",
-    ];
-
-    /// For people.
-    pub fn text(self) -> &'static str {
-        match self {
-            Reason::Joined => "a member joined",
-            Reason::JoinedAgain => "a member joined again",
-            Reason::StaticChanged => "a static member changed the protocol",
-            Reason::StaticBack => "a static member came back",
-            Reason::Left => "members left",
-            Reason::Silent => "a member's session ended",
-            Reason::NotSynced => "members did not sync in time",
-            Reason::AssignedTwice => "a partition was assigned to two members",
-            Reason::NotStored => "an assignment could not be stored",
-            Reason::Downgraded => "the last member of the consumer protocol is gone",
-            Reason::NewEpoch => "members or topics changed",
-        }
-    }
+reasons! {
+    Joined = "joined", "a member joined";
+    JoinedAgain = "joined_again", "a member joined again";
+    StaticChanged = "static_member_changed", "a static member changed the protocol";
+    StaticBack = "static_member_back", "a static member came back";
+    Left = "left", "members left";
+    Silent = "session_over", "a member's session ended";
+    NotSynced = "not_synced_in_time", "members did not sync in time";
+    AssignedTwice = "assigned_twice", "a partition was assigned to two members";
+    NotStored = "not_stored", "an assignment could not be stored";
+    Downgraded = "downgraded", "the last member of the consumer protocol is gone";
+    NewEpoch = "consumer_epoch", "members or topics changed";
 }
 
 /// Records to be appended, in the order in which they were wanted. The group is to be told by

@@ -201,10 +201,6 @@ metrics! {
     }
 
     "Groups" {
-        /// Groups by their state, as Kafka calls it.
-        GROUPS = Gauge "tidegate_groups" by "state";
-        /// Members of a group.
-        GROUP_MEMBERS = Gauge "tidegate_group_members" by "group";
         /// Rebalances that began, by reason; of the consumer protocol, new epochs of groups (consumer_epoch).
         GROUP_REBALANCES = Counter "tidegate_group_rebalances_total" by "reason";
         /// Time from the beginning of a classic group's rebalance until its members have their assignments.
@@ -213,6 +209,10 @@ metrics! {
         GROUP_SESSIONS_OVER = Counter "tidegate_group_sessions_over_total";
         /// Offsets committed.
         GROUP_COMMITS = Counter "tidegate_group_committed_offsets_total";
+        /// Groups by their state, as Kafka calls it.
+        GROUPS = Gauge "tidegate_groups" by "state";
+        /// Members of a group.
+        GROUP_MEMBERS = Gauge "tidegate_group_members" by "group";
         /// Records between a group's committed offset and the end of the partition, as consumers see it.
         GROUP_LAG = Gauge "tidegate_group_lag" by "group", "topic", "partition";
         /// Age of the oldest record that the group has not committed. Missing where that record could not be read within half a second.
