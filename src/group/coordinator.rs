@@ -527,20 +527,7 @@ impl Coordinator {
 
     /// `None` if it cannot be read now.
     async fn read(&self, id: PartitionId, offset: i64) -> Option<Piece> {
-        let part = FetchPart {
-            id,
-            offset,
-            max_bytes: LOAD_BYTES,
-            leader_epoch: -1,
-            last_fetched_epoch: -1,
-            from_follower: false,
-        };
-        let fetch = Fetch {
-            parts: vec![part].into(),
-            max_bytes: LOAD_BYTES,
-            min_bytes: 0,
-            wait: None,
-        };
+        let fetch = fetch_of(id, offset, LOAD_BYTES);
         let own = self.shard.index();
         let reply = self.shard.call(own, Request::Fetch(fetch)).await;
         let Ok(Reply::Fetch(mut fetched)) = reply else {
@@ -581,6 +568,24 @@ impl Coordinator {
         });
         self.sooner.notify_waiters();
         Some(count)
+    }
+}
+
+/// Reads what there is of one partition, and does not wait for more.
+fn fetch_of(id: PartitionId, offset: i64, max_bytes: usize) -> Fetch {
+    let part = FetchPart {
+        id,
+        offset,
+        max_bytes,
+        leader_epoch: -1,
+        last_fetched_epoch: -1,
+        from_follower: false,
+    };
+    Fetch {
+        parts: vec![part].into(),
+        max_bytes,
+        min_bytes: 0,
+        wait: None,
     }
 }
 

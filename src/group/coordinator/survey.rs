@@ -5,11 +5,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use shards::turn;
 
-use super::{Coordinator, GROUPS_PER_TURN};
+use super::{Coordinator, GROUPS_PER_TURN, fetch_of};
 use crate::catalog::{Catalog, Topic};
 use crate::gateway::{Reply, Request, Shard};
 use crate::metrics::survey::{GroupLag, GroupSurvey};
-use crate::partition::messages::{Fetch, FetchPart, FoundOffset, OffsetQuery, OffsetSpec};
+use crate::partition::messages::{FoundOffset, OffsetQuery, OffsetSpec};
 use crate::partition::owner::now_ms;
 use crate::record::batch::{BatchHeader, HEADER_LEN};
 use crate::store::PartitionId;
@@ -43,27 +43,26 @@ impl Coordinator {
             turn().await;
         }
         let ends = self.ends(&places).await;
-        let behind: Vec<_> = places.iter().zip(&ends).filter_map(oldest_unread).collect();
-        let times = self.times(behind).await;
+        let next = places.iter().zip(&ends).map(next_to_read);
+        let next: Vec<_> = next.collect();
+        let behind = next.iter().flatten().filter(|next| next.left > 0);
+        let times = self.times(behind.map(|next| next.at).collect()).await;
         let now_ms = now_ms();
-        let lag = |(place, ends): (Place, Option<Ends>)| {
-            let ends = ends?;
-            let next = place.committed.clamp(ends.start, ends.end);
-            let seconds = match next == ends.end {
-                true => Some(0.0),
-                false => times
-                    .get(&(place.id, next))
-                    .map(|written_ms| (now_ms - written_ms).max(0) as f64 / 1e3),
-            };
+        let lag = |(place, next): (Place, Option<Next>)| {
+            let Next { at, left } = next?;
+            let age = |written_ms: &i64| (now_ms - written_ms).max(0) as f64 / 1e3;
             Some(GroupLag {
                 group: place.group,
                 topic: place.topic,
                 partition: place.id.index,
-                records: ends.end - next,
-                seconds,
+                records: left,
+                seconds: match left {
+                    0 => Some(0.0),
+                    _ => times.get(&at).map(age),
+                },
             })
         };
-        survey.lags = places.into_iter().zip(ends).filter_map(lag).collect();
+        survey.lags = places.into_iter().zip(next).filter_map(lag).collect();
         self.inner.borrow_mut().times = times;
         survey
     }
@@ -174,10 +173,20 @@ fn both_ends(id: PartitionId) -> [OffsetQuery; 2] {
     })
 }
 
-fn oldest_unread((place, ends): (&Place, &Option<Ends>)) -> Option<(PartitionId, i64)> {
-    let ends = (*ends)?;
-    let next = place.committed.clamp(ends.start, ends.end);
-    (next < ends.end).then_some((place.id, next))
+/// What a group reads next of a partition.
+struct Next {
+    at: (PartitionId, i64),
+    /// Records from there on.
+    left: i64,
+}
+
+fn next_to_read((place, ends): (&Place, &Option<Ends>)) -> Option<Next> {
+    let Ends { start, end } = (*ends)?;
+    let offset = place.committed.clamp(start, end);
+    Some(Next {
+        at: (place.id, offset),
+        left: end - offset,
+    })
 }
 
 fn partition(catalog: &Catalog, topic: &str, index: i32) -> Option<PartitionId> {
@@ -186,22 +195,11 @@ fn partition(catalog: &Catalog, topic: &str, index: i32) -> Option<PartitionId> 
 
 /// The time of the batch that has the first record from `offset` on.
 async fn time_at(shard: &Shard, id: PartitionId, offset: i64) -> Option<i64> {
-    let part = FetchPart {
-        id,
-        offset,
-        max_bytes: 1,
-        leader_epoch: -1,
-        last_fetched_epoch: -1,
-        from_follower: false,
-    };
-    let fetch = Fetch {
-        parts: vec![part].into(),
-        max_bytes: 1,
-        min_bytes: 0,
-        wait: None,
-    };
     let owner = Topic::owner(id, shard.count());
-    let Ok(Reply::Fetch(mut fetched)) = shard.call(owner, Request::Fetch(fetch)).await else {
+    let Ok(Reply::Fetch(mut fetched)) = shard
+        .call(owner, Request::Fetch(fetch_of(id, offset, 1)))
+        .await
+    else {
         return None;
     };
     // A batch in memory is in two pieces, of which the first has not all of its header.
