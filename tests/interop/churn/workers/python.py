@@ -13,6 +13,19 @@ def say(*words):
     print(time.time_ns() // 1000, *words, flush=True)
 
 
+def listener(base):
+    """For libraries that tell of assignments by an object."""
+
+    class Listener(base):
+        def on_partitions_assigned(self, assigned):
+            say("assigned", *(p.partition for p in assigned))
+
+        def on_partitions_revoked(self, revoked):
+            say("revoked", *(p.partition for p in revoked))
+
+    return Listener()
+
+
 class Stop(Exception):
     pass
 
@@ -69,13 +82,6 @@ def kafka_python(name, bootstrap, topic, group, strategy):
 
     assert strategy == "range"
 
-    class Listener(ConsumerRebalanceListener):
-        def on_partitions_assigned(self, assigned):
-            say("assigned", *(p.partition for p in assigned))
-
-        def on_partitions_revoked(self, revoked):
-            say("revoked", *(p.partition for p in revoked))
-
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -86,7 +92,7 @@ def kafka_python(name, bootstrap, topic, group, strategy):
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
     )
-    consumer.subscribe([topic], listener=Listener())
+    consumer.subscribe([topic], listener=listener(ConsumerRebalanceListener))
     try:
         while True:
             polled = consumer.poll(timeout_ms=100, max_records=200)
@@ -114,13 +120,6 @@ async def aiokafka(name, bootstrap, topic, group, strategy):
 
     assert strategy == "range"
 
-    class Listener(ConsumerRebalanceListener):
-        def on_partitions_assigned(self, assigned):
-            say("assigned", *(p.partition for p in assigned))
-
-        def on_partitions_revoked(self, revoked):
-            say("revoked", *(p.partition for p in revoked))
-
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     consumer = AIOKafkaConsumer(
@@ -134,7 +133,7 @@ async def aiokafka(name, bootstrap, topic, group, strategy):
         heartbeat_interval_ms=HEARTBEAT_MS,
         metadata_max_age_ms=5000,
     )
-    consumer.subscribe([topic], listener=Listener())
+    consumer.subscribe([topic], listener=listener(ConsumerRebalanceListener))
     await consumer.start()
     while not stopped.is_set():
         done = {}
