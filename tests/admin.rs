@@ -7,8 +7,7 @@ use std::path::Path;
 
 use common::{Client, Gateway, batch, data_folder};
 use tidegate::wire::{
-    ErrorCode, alter_configs, create_partitions, create_topics, describe_configs,
-    incremental_alter_configs,
+    ErrorCode, alter_configs, create_partitions, describe_configs, incremental_alter_configs,
 };
 
 const TOPIC: i8 = 2;
@@ -192,21 +191,8 @@ fn broker_configs_reach_topics_that_set_nothing_also_after_a_restart() {
     assert_eq!(cluster, ("3000".to_owned(), 3));
     assert_eq!(produce(&mut client, "follows", 0, 1000), ErrorCode::NONE);
     // A new topic follows too, and is told so.
-    let topic = create_topics::CreatableTopic {
-        name: "new".into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let request = create_topics::Request {
-        topics: vec![topic],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let response: create_topics::Response = client
-        .call(create_topics::KEY, 7, &request)
-        .expect("an answer");
-    let configs = response.topics[0].configs.clone().expect("configs");
+    let created = client.try_create_topic("new", 1, &[]);
+    let configs = created.configs.expect("configs");
     let limit = configs.iter().find(|c| &*c.name == "max.message.bytes");
     let limit = limit.expect("the config");
     assert_eq!(

@@ -16,11 +16,8 @@ use bytes::Bytes;
 use common::prometheus::Scrape;
 use common::{Client, Gateway, data_folder, fetch_request, now_ms};
 use tidegate::record::{Builder, Compression, records, split_first};
-use tidegate::wire::{ErrorCode, StrBytes, Uuid};
-use tidegate::wire::{
-    find_coordinator, incremental_alter_configs, offset_commit, offset_fetch,
-    offset_for_leader_epoch,
-};
+use tidegate::wire::{ErrorCode, Uuid};
+use tidegate::wire::{incremental_alter_configs, offset_fetch, offset_for_leader_epoch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const OPTIONS: [&str; 6] = [
@@ -492,44 +489,9 @@ fn alter_topic(client: &mut Client, topic: &str, configs: &[(&str, &str)]) {
     assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
 }
 
-fn find_group(client: &mut Client, group: &str) {
-    let request = find_coordinator::Request {
-        coordinator_keys: vec![group.to_owned().into()],
-        ..Default::default()
-    };
-    let response: find_coordinator::Response = client
-        .call(find_coordinator::KEY, 4, &request)
-        .expect("an answer");
-    assert_eq!(response.coordinators[0].error_code, ErrorCode::NONE);
-}
-
-/// Commits an offset, as a consumer does that is no member.
+/// Commits an offset, with as much beside it as there may be.
 fn commit(client: &mut Client, group: &str, offset: i64) {
-    let metadata = StrBytes::from("m".repeat(4000));
-    let partition = offset_commit::OffsetCommitRequestPartition {
-        partition_index: 0,
-        committed_offset: offset,
-        committed_metadata: Some(metadata),
-        ..Default::default()
-    };
-    let request = offset_commit::Request {
-        group_id: group.to_owned().into(),
-        topics: vec![offset_commit::OffsetCommitRequestTopic {
-            name: "t".into(),
-            partitions: vec![partition],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    loop {
-        let response: offset_commit::Response = client
-            .call(offset_commit::KEY, 9, &request)
-            .expect("an answer");
-        match response.topics[0].partitions[0].error_code {
-            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => {}
-            error => return assert_eq!(error, ErrorCode::NONE),
-        }
-    }
+    client.commit_offset(group, "t", offset, "m".repeat(4000).into());
 }
 
 fn committed(client: &mut Client, group: &str) -> i64 {
@@ -546,18 +508,10 @@ fn committed(client: &mut Client, group: &str) -> i64 {
         }],
         ..Default::default()
     };
-    loop {
-        let response: offset_fetch::Response = client
-            .call(offset_fetch::KEY, 8, &request)
-            .expect("an answer");
-        match response.groups[0].error_code {
-            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => {}
-            error => {
-                assert_eq!(error, ErrorCode::NONE);
-                return response.groups[0].topics[0].partitions[0].committed_offset;
-            }
-        }
-    }
+    let error = |a: &offset_fetch::Response| a.groups[0].error_code;
+    let response = client.ask_coordinator(offset_fetch::KEY, 8, &request, error);
+    assert_eq!(error(&response), ErrorCode::NONE);
+    response.groups[0].topics[0].partitions[0].committed_offset
 }
 
 #[test]
@@ -568,7 +522,7 @@ fn many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were()
     let mut gateway = Gateway::start(data.path(), &options);
     let mut client = gateway.connect();
     client.create_topic("t", 1);
-    find_group(&mut client, "g0");
+    client.coordinator("g0");
     let offsets = "__consumer_offsets";
     alter_topic(&mut client, offsets, &EAGER[1..]);
     for round in 1..=3 {

@@ -9,8 +9,8 @@ use common::{Client, Gateway, data_folder};
 use tidegate::wire::consumer_group_describe as describe;
 use tidegate::wire::consumer_group_heartbeat as heartbeat;
 use tidegate::wire::{
-    ErrorCode, Message, StrBytes, Uuid, api_versions, create_partitions, delete_groups,
-    describe_groups, find_coordinator, list_groups, offset_commit, offset_delete, offset_fetch,
+    ErrorCode, StrBytes, Uuid, api_versions, delete_groups, describe_groups, list_groups,
+    offset_commit, offset_delete, offset_fetch,
 };
 
 /// Partitions are shared out at once.
@@ -39,7 +39,7 @@ struct Member {
 impl Member {
     fn new(address: SocketAddr, group: &str, id: &str) -> Member {
         let mut client = Client::connect(address).expect("it takes connections");
-        find_coordinator(&mut client, group);
+        client.coordinator(group);
         Member {
             client,
             group: group.to_owned().into(),
@@ -60,25 +60,11 @@ impl Member {
         }
     }
 
-    fn call<Q: Message, A: Message>(
-        &mut self,
-        key: i16,
-        version: i16,
-        request: &Q,
-        error: impl Fn(&A) -> ErrorCode,
-    ) -> A {
-        loop {
-            let answer: A = self.client.call(key, version, request).expect("an answer");
-            if error(&answer) != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
-                return answer;
-            }
-        }
-    }
-
     fn send(&mut self, request: &heartbeat::Request) -> heartbeat::Response {
-        self.call(heartbeat::KEY, 1, request, |a: &heartbeat::Response| {
-            a.error_code
-        })
+        self.client
+            .ask_coordinator(heartbeat::KEY, 1, request, |a: &heartbeat::Response| {
+                a.error_code
+            })
     }
 
     /// All that it has to say, as after an error.
@@ -170,7 +156,11 @@ impl Member {
             ..Default::default()
         };
         let error = |a: &offset_commit::Response| a.topics[0].partitions[0].error_code;
-        error(&self.call(offset_commit::KEY, version, &request, error))
+        error(
+            &self
+                .client
+                .ask_coordinator(offset_commit::KEY, version, &request, error),
+        )
     }
 
     fn commit(&mut self, topic: &str, partition: i32) -> ErrorCode {
@@ -193,7 +183,9 @@ impl Member {
             ..Default::default()
         };
         let error = |a: &offset_fetch::Response| a.groups[0].error_code;
-        let response = self.call(offset_fetch::KEY, 9, &request, error);
+        let response = self
+            .client
+            .ask_coordinator(offset_fetch::KEY, 9, &request, error);
         let group = &response.groups[0];
         let topics = group.topics.iter().flat_map(|t| &t.partitions);
         let offset = topics.map(|p| p.committed_offset).next();
@@ -206,7 +198,9 @@ impl Member {
             ..Default::default()
         };
         let error = |a: &describe::Response| a.groups[0].error_code;
-        let response = self.call(describe::KEY, 1, &request, error);
+        let response = self
+            .client
+            .ask_coordinator(describe::KEY, 1, &request, error);
         response.groups[0].clone()
     }
 
@@ -219,7 +213,11 @@ impl Member {
             groups_names: vec![self.group.clone()],
         };
         let error = |a: &delete_groups::Response| a.results[0].error_code;
-        error(&self.call(delete_groups::KEY, 2, &request, error))
+        error(
+            &self
+                .client
+                .ask_coordinator(delete_groups::KEY, 2, &request, error),
+        )
     }
 }
 
@@ -234,17 +232,6 @@ fn said(owned: &Parts) -> Vec<heartbeat::TopicPartitions> {
             .collect(),
     };
     topics.into_iter().map(of).collect()
-}
-
-fn find_coordinator(client: &mut Client, group: &str) {
-    let request = find_coordinator::Request {
-        coordinator_keys: vec![group.to_owned().into()],
-        ..Default::default()
-    };
-    let response: find_coordinator::Response = client
-        .call(find_coordinator::KEY, 4, &request)
-        .expect("an answer");
-    assert_eq!(response.coordinators[0].error_code, ErrorCode::NONE);
 }
 
 fn all(topic: Uuid, partitions: i32) -> Parts {
@@ -568,20 +555,7 @@ fn topics_that_come_grow_and_go_are_shared_out_anew() {
     assert_eq!(by_name.owned, all(later, 1));
     assert_eq!(by_regex.owned, &all(first, 2) | &all(second, 1));
 
-    let topic = create_partitions::CreatePartitionsTopic {
-        name: "later".into(),
-        count: 3,
-        ..Default::default()
-    };
-    let request = create_partitions::Request {
-        topics: vec![topic],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let grown: create_partitions::Response = client
-        .call(create_partitions::KEY, 3, &request)
-        .expect("an answer");
-    assert_eq!(grown.results[0].error_code, ErrorCode::NONE);
+    client.grow_topic("later", 3);
     client.delete_topic("orders-1");
     settle(&mut [&mut by_name, &mut by_regex]);
     assert_eq!(by_name.owned, all(later, 3));

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use common::{Client, Gateway, batch, data_folder};
+use tidegate::wire::StrBytes;
 use tidegate::wire::{
-    ErrorCode, delete_groups, describe_groups, find_coordinator, heartbeat, join_group,
-    leave_group, list_groups, metadata, offset_commit, offset_delete, offset_fetch, sync_group,
+    ErrorCode, delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups,
+    metadata, offset_commit, offset_delete, offset_fetch, sync_group,
 };
-use tidegate::wire::{Message, StrBytes};
 
 const OPTIONS: [&str; 4] = ["--shards", "2", "--group-initial-rebalance-delay-ms", "0"];
 
@@ -23,43 +23,15 @@ struct Member {
     generation: i32,
 }
 
-fn coordinator(client: &mut Client, group: &str) -> find_coordinator::Coordinator {
-    let request = find_coordinator::Request {
-        coordinator_keys: vec![group.to_owned().into()],
-        ..Default::default()
-    };
-    let response: find_coordinator::Response = client
-        .call(find_coordinator::KEY, 4, &request)
-        .expect("an answer");
-    assert_eq!(response.coordinators[0].error_code, ErrorCode::NONE);
-    response.coordinators[0].clone()
-}
-
 impl Member {
     fn new(address: SocketAddr, group: &str) -> Member {
         let mut client = Client::connect(address).expect("it takes connections");
-        coordinator(&mut client, group);
+        client.coordinator(group);
         Member {
             client,
             group: group.to_owned().into(),
             member_id: StrBytes::default(),
             generation: -1,
-        }
-    }
-
-    /// Asks again while groups are loaded.
-    fn call<Q: Message, A: Message>(
-        &mut self,
-        key: i16,
-        version: i16,
-        request: &Q,
-        error: impl Fn(&A) -> ErrorCode,
-    ) -> A {
-        loop {
-            let answer: A = self.client.call(key, version, request).expect("an answer");
-            if error(&answer) != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
-                return answer;
-            }
         }
     }
 
@@ -77,7 +49,7 @@ impl Member {
             protocols: vec![protocol],
             ..Default::default()
         };
-        self.call(
+        self.client.ask_coordinator(
             join_group::KEY,
             version,
             &request,
@@ -110,9 +82,10 @@ impl Member {
             }],
             ..Default::default()
         };
-        self.call(sync_group::KEY, 5, &request, |a: &sync_group::Response| {
-            a.error_code
-        })
+        self.client
+            .ask_coordinator(sync_group::KEY, 5, &request, |a: &sync_group::Response| {
+                a.error_code
+            })
     }
 
     fn heartbeat(&mut self) -> ErrorCode {
@@ -168,7 +141,11 @@ impl Member {
     fn commit(&mut self, topic: &str, offset: i64) -> ErrorCode {
         let request = self.commit_request(topic, offset);
         let error = |a: &offset_commit::Response| a.topics[0].partitions[0].error_code;
-        error(&self.call(offset_commit::KEY, 9, &request, error))
+        error(
+            &self
+                .client
+                .ask_coordinator(offset_commit::KEY, 9, &request, error),
+        )
     }
 
     /// Offset, leader epoch and metadata.
@@ -187,7 +164,9 @@ impl Member {
             ..Default::default()
         };
         let error = |a: &offset_fetch::Response| a.groups[0].error_code;
-        let response = self.call(offset_fetch::KEY, 8, &request, error);
+        let response = self
+            .client
+            .ask_coordinator(offset_fetch::KEY, 8, &request, error);
         let found = &response.groups[0].topics[0].partitions[0];
         assert_eq!(found.error_code, ErrorCode::NONE);
         (
@@ -203,7 +182,9 @@ impl Member {
             ..Default::default()
         };
         let error = |a: &describe_groups::Response| a.groups[0].error_code;
-        let response = self.call(describe_groups::KEY, 5, &request, error);
+        let response = self
+            .client
+            .ask_coordinator(describe_groups::KEY, 5, &request, error);
         response.groups[0].clone()
     }
 
@@ -383,7 +364,7 @@ fn the_offsets_topic_is_internal_and_for_brokers_only() {
     let data = data_folder();
     let gateway = Gateway::start(data.path(), &OPTIONS);
     let mut client = gateway.connect();
-    coordinator(&mut client, "g");
+    client.coordinator("g");
     let topic = metadata::MetadataRequestTopic {
         name: Some("__consumer_offsets".into()),
         ..Default::default()

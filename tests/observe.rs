@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::prometheus::Scrape;
 use common::{Client, Gateway, batch, data_folder, fetch_request, now_ms, produce_request};
 use tidegate::record::Builder;
-use tidegate::wire::{ErrorCode, api_versions, fetch, find_coordinator, offset_commit, produce};
+use tidegate::wire::{ErrorCode, StrBytes, api_versions, fetch, produce};
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 /// Longer than anything here may take.
@@ -367,35 +367,6 @@ fn an_address_in_use_is_told_at_the_start() {
     );
 }
 
-/// Commits `offset` in partition 0 from outside of the group, as its first offset.
-fn commit(client: &mut Client, group: &str, topic: &str, offset: i64) {
-    let partition = offset_commit::OffsetCommitRequestPartition {
-        committed_offset: offset,
-        ..Default::default()
-    };
-    let request = offset_commit::Request {
-        group_id: group.to_owned().into(),
-        generation_id_or_member_epoch: -1,
-        topics: vec![offset_commit::OffsetCommitRequestTopic {
-            name: topic.to_owned().into(),
-            partitions: vec![partition],
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let began = Instant::now();
-    loop {
-        let answer: offset_commit::Response = client
-            .call(offset_commit::KEY, 9, &request)
-            .expect("an answer");
-        match answer.topics[0].partitions[0].error_code {
-            ErrorCode::NONE => return,
-            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS if began.elapsed() < PATIENCE => {}
-            error => panic!("{}", error.name()),
-        }
-    }
-}
-
 #[test]
 fn lags_of_groups_are_told() {
     let data = data_folder();
@@ -411,15 +382,9 @@ fn lags_of_groups_are_told() {
         let produced = client.produce("t", 0, builder.build());
         assert_eq!(produced.expect("an answer").error_code, ErrorCode::NONE);
     }
-    let find = find_coordinator::Request {
-        coordinator_keys: vec!["behind".into()],
-        ..Default::default()
-    };
-    let _: find_coordinator::Response = client
-        .call(find_coordinator::KEY, 4, &find)
-        .expect("an answer");
-    commit(&mut client, "behind", "t", 1);
-    commit(&mut client, "ready", "t", 4);
+    client.coordinator("behind");
+    client.commit_offset("behind", "t", 1, StrBytes::default());
+    client.commit_offset("ready", "t", 4, StrBytes::default());
     let seen = scrape_until(admin, |s| s.count("tidegate_group_lag_seconds") == 2);
     let lag = |group, name: &str| {
         let labels = [("group", group), ("topic", "t"), ("partition", "0")];

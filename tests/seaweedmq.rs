@@ -10,7 +10,7 @@ use common::weed::{Part, Weed};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
 use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
 use tidegate::record::{Builder, Compression, split_first};
-use tidegate::wire::{ErrorCode, create_topics, find_coordinator, offset_commit, offset_fetch};
+use tidegate::wire::{ErrorCode, find_coordinator, offset_commit, offset_fetch};
 
 /// Longer than anything here may take; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,22 +224,8 @@ fn whoever_starts_last_owns_the_topics_and_a_late_commit_of_the_other_is_refused
         .fetch(&fetch_request("owned", &[(0, 0)], 0, 1));
     let fetched = &fetched.expect("an answer").responses[0].partitions[0];
     assert_eq!(fetched.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    let topic = create_topics::CreatableTopic {
-        name: "late".into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        ..Default::default()
-    };
-    let request = create_topics::Request {
-        topics: vec![topic],
-        timeout_ms: 10_000,
-        ..Default::default()
-    };
-    let created: create_topics::Response = first
-        .connect()
-        .call(create_topics::KEY, 7, &request)
-        .expect("an answer");
-    assert_eq!(created.topics[0].error_code, ErrorCode::NOT_CONTROLLER);
+    let late = first.connect().try_create_topic("late", 1, &[]);
+    assert_eq!(late.error_code, ErrorCode::NOT_CONTROLLER);
     assert_eq!(produce(&second, "and again").base_offset, 2);
     let values = |gateway: &Gateway| {
         let all = gateway.connect().drain("owned", 0).into_iter();

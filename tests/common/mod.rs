@@ -16,8 +16,8 @@ use tidegate::record::{Builder, split_first};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
 use tidegate::wire::{
-    create_partitions, create_topics, delete_records, delete_topics, fetch, init_producer_id,
-    list_offsets, produce,
+    create_partitions, create_topics, delete_records, delete_topics, fetch, find_coordinator,
+    init_producer_id, list_offsets, offset_commit, produce,
 };
 
 /// Longer than anything here may take; a test that hangs fails instead.
@@ -268,6 +268,19 @@ impl Client {
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> Uuid {
+        let created = self.try_create_topic(name, partitions, configs);
+        let (error, message) = (created.error_code, created.error_message);
+        assert_eq!(error, ErrorCode::NONE, "{message:?}");
+        created.topic_id
+    }
+
+    /// The same, of one that may be refused.
+    pub fn try_create_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> create_topics::CreatableTopicResult {
         let config = |(name, value): &(&str, &str)| create_topics::CreatableTopicConfig {
             name: (*name).to_owned().into(),
             value: Some((*value).to_owned().into()),
@@ -284,16 +297,64 @@ impl Client {
             timeout_ms: 10_000,
             ..Default::default()
         };
-        let response: create_topics::Response = self
+        let mut response: create_topics::Response = self
             .call(create_topics::KEY, 7, &request)
             .expect("an answer");
-        assert_eq!(
-            response.topics[0].error_code,
-            ErrorCode::NONE,
-            "{:?}",
-            response.topics[0].error_message
-        );
-        response.topics[0].topic_id
+        response.topics.remove(0)
+    }
+
+    /// The coordinator of a group, after which there is one.
+    pub fn coordinator(&mut self, group: &str) -> find_coordinator::Coordinator {
+        let request = find_coordinator::Request {
+            coordinator_keys: vec![group.to_owned().into()],
+            ..Default::default()
+        };
+        let mut response: find_coordinator::Response = self
+            .call(find_coordinator::KEY, 4, &request)
+            .expect("an answer");
+        let coordinator = response.coordinators.remove(0);
+        assert_eq!(coordinator.error_code, ErrorCode::NONE);
+        coordinator
+    }
+
+    /// Asks a coordinator, again while it loads groups.
+    pub fn ask_coordinator<Q: Message, A: Message>(
+        &mut self,
+        key: i16,
+        version: i16,
+        request: &Q,
+        error: impl Fn(&A) -> ErrorCode,
+    ) -> A {
+        let began = Instant::now();
+        loop {
+            let answer: A = self.call(key, version, request).expect("an answer");
+            if error(&answer) != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "groups are loaded for ever");
+        }
+    }
+
+    /// Commits an offset in partition 0, as a consumer does that is no member.
+    pub fn commit_offset(&mut self, group: &str, topic: &str, offset: i64, metadata: StrBytes) {
+        let partition = offset_commit::OffsetCommitRequestPartition {
+            committed_offset: offset,
+            committed_metadata: Some(metadata),
+            ..Default::default()
+        };
+        let request = offset_commit::Request {
+            group_id: group.to_owned().into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![offset_commit::OffsetCommitRequestTopic {
+                name: topic.to_owned().into(),
+                partitions: vec![partition],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let error = |a: &offset_commit::Response| a.topics[0].partitions[0].error_code;
+        let answer = self.ask_coordinator(offset_commit::KEY, 9, &request, error);
+        assert_eq!(error(&answer), ErrorCode::NONE);
     }
 
     /// Gives a topic more partitions.
