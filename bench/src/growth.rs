@@ -13,7 +13,7 @@ use crate::environment::{Clock, Environment};
 use crate::life::connect_idle;
 use crate::load::{Outcome, Produce, drain, metadata};
 use crate::peer::{Kind, Peer, Site};
-use crate::report::Figure;
+use crate::report::{self, Figure};
 use crate::rows::{BULK, MANY, fill, settle};
 
 /// How far it goes: ten times as much each time.
@@ -130,21 +130,18 @@ impl Table {
 
     /// As Markdown.
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (columns, rule) = (
-            self.columns.join(" | "),
-            " --- |".repeat(self.columns.len()),
-        );
-        writeln!(out, "\n### {}\n\n| {columns} |\n|{rule}", self.part)?;
-        for row in &self.rows {
-            let cells: Vec<_> = row.iter().map(|figure| digits(*figure)).collect();
-            writeln!(out, "| {} |", cells.join(" | "))?;
-        }
-        out.flush()
+        let rows = self.rows.iter().map(|row| figures(row).collect());
+        report::write_table(out, self.part, &self.columns, rows)
     }
 }
 
+/// As cells of a table.
+pub fn figures(row: &[f64]) -> impl Iterator<Item = String> {
+    row.iter().map(|figure| digits(*figure))
+}
+
 /// Three digits or more of a figure.
-pub fn digits(figure: f64) -> String {
+fn digits(figure: f64) -> String {
     let decimals = match figure.abs() {
         _ if figure.fract() == 0.0 => 0,
         n if n >= 100.0 => 0,

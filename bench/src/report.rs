@@ -130,6 +130,21 @@ pub fn cpu_unit(row: &Row) -> &'static str {
     }
 }
 
+/// A table under its title, as Markdown.
+pub fn write_table(
+    out: &mut dyn Write,
+    title: &str,
+    columns: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> io::Result<()> {
+    let rule = " --- |".repeat(columns.len());
+    writeln!(out, "\n### {title}\n\n| {} |\n|{rule}", columns.join(" | "))?;
+    for cells in rows {
+        writeln!(out, "| {} |", cells.join(" | "))?;
+    }
+    out.flush()
+}
+
 /// Writes all of it.
 pub fn write(out: &mut dyn Write, results: &Results) -> io::Result<()> {
     let Results {

@@ -13,9 +13,9 @@ use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
 
 use crate::environment::{Clock, Environment};
-use crate::growth::{digits, quantile};
+use crate::growth::{figures, quantile};
 use crate::peer::{Kind, Peer, Site};
-use crate::report::Figure;
+use crate::report::{self, Figure};
 
 const KINDS: [Kind; 2] = [Kind::TidegateDurable, Kind::Kafka];
 
@@ -133,18 +133,12 @@ pub fn run(matches: &ArgMatches) -> io::Result<()> {
 impl Table {
     /// As Markdown.
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (columns, rule) = (
-            self.columns.join(" | "),
-            " --- |".repeat(self.columns.len()),
-        );
-        writeln!(out, "\n### {}\n", self.part)?;
-        writeln!(out, "| event | peer | {columns} |\n| --- | --- |{rule}")?;
-        for row in &self.rows {
-            let figures: Vec<_> = row.figures.iter().map(|figure| digits(*figure)).collect();
-            let figures = figures.join(" | ");
-            writeln!(out, "| {} | {} | {figures} |", row.event, row.peer)?;
-        }
-        out.flush()
+        let columns = [&["event", "peer"], self.columns].concat();
+        let cells = |row: &Row| {
+            let head = [row.event.clone(), row.peer.to_owned()];
+            head.into_iter().chain(figures(&row.figures)).collect()
+        };
+        report::write_table(out, self.part, &columns, self.rows.iter().map(cells))
     }
 }
 
