@@ -119,7 +119,7 @@ impl Describer<'_> {
     }
 
     fn topic(&self, topic: &Topic, resource: &DescribeConfigsResource) -> Vec<Described> {
-        let rows = topic_config::TABLE.iter();
+        let rows = topic_config::rows(&topic.config);
         let described = |row: &topic_config::Row| {
             // As the broker read it; CreateTopics answers with the text that was given.
             let value = row.value(&topic.config);

@@ -101,8 +101,10 @@ impl Catalog {
         let given = configs
             .iter()
             .map(|(name, value)| (&**name, Some(&**value)));
-        topic_config::check(self.broker().defaults(), given).map_err(AlterError::Topic)?;
+        let (_, config) =
+            topic_config::check(self.broker().defaults(), given).map_err(AlterError::Topic)?;
         let topic = topic.ok_or_else(|| AlterError::UnknownTopic(name.to_owned()))?;
+        topic_config::check_fixed(&topic.config, &config).map_err(AlterError::Topic)?;
         Ok((configs != topic.configs).then(|| Entry::TopicConfigs {
             id: topic.id.to_string(),
             configs,

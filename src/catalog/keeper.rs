@@ -158,6 +158,14 @@ impl CatalogKeeper {
         if let Err(why) = self.publish(created).await {
             refuse(&mut results, ChangeError::from(why));
         }
+        let made = topics.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        for (topic, _) in made.filter(|(topic, _)| topic.config.is_brokers()) {
+            tracing::warn!(
+                topic = %topic.name,
+                "a topic with seaweedmq.path=broker was made: SeaweedMQ's brokers keep its log and promise less; \
+                 a broker that ends loses what acks=1 acknowledged since the last flush, and may give offsets anew"
+            );
+        }
         results
     }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::Values;
 use super::broker_config::BrokerConfigs;
-use crate::config::{CompressionType, Config};
+use crate::config::{CompressionType, Config, Store};
 use crate::record::batch::TimestampType;
 use crate::record::compress::LevelRange;
 use crate::record::{Compression, Levels, Target};
@@ -55,6 +55,17 @@ pub struct TopicConfig {
     pub max_compaction_lag_ms: i64,
     /// `min.cleanable.dirty.ratio`
     pub min_cleanable_dirty_ratio: Ratio,
+    /// `seaweedmq.path`; `None` on a store that has no paths.
+    pub seaweedmq_path: Option<SeaweedMqPath>,
+}
+
+/// Who writes a topic's log in SeaweedFS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeaweedMqPath {
+    /// The gateway itself, and it alone.
+    Segments,
+    /// SeaweedMQ's brokers, for the gateway and whoever else publishes to them.
+    Broker,
 }
 
 /// What becomes of old records.
@@ -135,10 +146,15 @@ impl TopicConfig {
         }
     }
 
-    /// What is kept of partitions; `None`: everything.
+    /// Whether others keep the log, and publish to it too.
+    pub fn is_brokers(&self) -> bool {
+        self.seaweedmq_path == Some(SeaweedMqPath::Broker)
+    }
+
+    /// What is kept of partitions; `None`: everything, as far as this gateway decides it.
     pub fn retention(&self) -> Option<Retention> {
         let limited = self.retention_ms >= 0 || self.retention_bytes >= 0;
-        (limited && self.cleanup_policy.deletes()).then_some(Retention {
+        (limited && self.cleanup_policy.deletes() && !self.is_brokers()).then_some(Retention {
             bytes: self.retention_bytes,
             ms: self.retention_ms,
         })
@@ -167,6 +183,7 @@ impl Default for TopicConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             min_cleanable_dirty_ratio: Ratio(0.5),
+            seaweedmq_path: None,
         }
     }
 }
@@ -200,6 +217,10 @@ impl From<&Config> for TopicConfig {
             delete_retention_ms: millis(config.log_cleaner_delete_retention),
             min_compaction_lag_ms: millis(config.log_cleaner_min_compaction_lag),
             max_compaction_lag_ms: millis(config.log_cleaner_max_compaction_lag),
+            seaweedmq_path: match config.store {
+                Store::Local => None,
+                Store::SeaweedMq => Some(SeaweedMqPath::Segments),
+            },
             ..Self::default()
         }
     }
@@ -244,7 +265,7 @@ pub enum ConfigSource {
     Default = 5,
 }
 
-/// Configs that can be set, by name.
+/// Configs of Kafka's that can be set, by name.
 pub const TABLE: &[Row] = &[
     Row {
         name: "cleanup.policy",
@@ -485,6 +506,33 @@ pub const TABLE: &[Row] = &[
     },
 ];
 
+/// A config that Kafka has not, and no broker config stands in for. It is told of where it can be set.
+const SEAWEEDMQ_PATH: Row = Row {
+    name: "seaweedmq.path",
+    broker_name: "seaweedmq.path",
+    kind: ConfigType::String,
+    doc: "Who writes the topic's log in SeaweedFS: the gateway alone (segments), or SeaweedMQ's brokers for it and for other programs (broker), with weaker promises. Cannot be changed.",
+    set: |config, given| {
+        let path = given.one_of(&["segments", "broker"])?;
+        let old = config.seaweedmq_path.as_mut();
+        *old.ok_or(ConfigError::OtherStore(given.name))? = match path {
+            "broker" => SeaweedMqPath::Broker,
+            _ => SeaweedMqPath::Segments,
+        };
+        Ok(())
+    },
+    get: |config| match config.is_brokers() {
+        true => "broker".to_owned(),
+        false => "segments".to_owned(),
+    },
+};
+
+/// The configs that a topic with this one has.
+pub fn rows(config: &TopicConfig) -> impl Iterator<Item = &'static Row> {
+    let own = config.seaweedmq_path.map(|_| &SEAWEEDMQ_PATH);
+    TABLE.iter().chain(own)
+}
+
 /// Topic configs that Kafka has and that would have no effect here.
 const NOT_SUPPORTED: &[&str] = &[
     "flush.messages",
@@ -523,6 +571,12 @@ pub enum ConfigError {
     CompactionLags(i64, i64),
     #[error("Configuration '{0}' values must not be empty.")]
     EmptyElement(&'static str),
+    #[error("The topic config {0} can be set with the store seaweedmq only")]
+    OtherStore(&'static str),
+    #[error("The topic config {0} cannot be changed; it is set when the topic is created")]
+    Fixed(&'static str),
+    #[error("A topic with seaweedmq.path=broker cannot be compacted (cleanup.policy)")]
+    BrokersDoNotCompact,
 }
 
 impl TopicConfig {
@@ -580,7 +634,18 @@ pub fn check<'a>(
     if min > max {
         return Err(ConfigError::CompactionLags(min, max));
     }
+    if config.is_brokers() && config.cleanup_policy.compacts() {
+        return Err(ConfigError::BrokersDoNotCompact);
+    }
     Ok((values, config))
+}
+
+/// Checks that what was fixed when a topic was created stays as it is.
+pub fn check_fixed(before: &TopicConfig, after: &TopicConfig) -> Result<(), ConfigError> {
+    match before.seaweedmq_path == after.seaweedmq_path {
+        true => Ok(()),
+        false => Err(ConfigError::Fixed(SEAWEEDMQ_PATH.name)),
+    }
 }
 
 /// A value that somebody gave a config. In force is the first of those that there are (KIP-226).
@@ -657,7 +722,7 @@ pub struct Effective {
 
 /// All configs of a topic that sets `values`, by name; what the topic sets stands as it was given.
 pub fn effective(values: &Values, broker: &BrokerConfigs) -> impl Iterator<Item = Effective> {
-    TABLE.iter().filter_map(move |row| {
+    rows(broker.started()).filter_map(move |row| {
         let set = values.get(row.name).cloned();
         let in_force = row.synonyms(set, broker).next()?;
         Some(Effective {
@@ -670,7 +735,8 @@ pub fn effective(values: &Values, broker: &BrokerConfigs) -> impl Iterator<Item 
 
 /// The row of a topic config.
 pub(super) fn row(name: &str) -> Result<&'static Row, ConfigError> {
-    match TABLE.iter().find(|row| row.name == name) {
+    let mut all = TABLE.iter().chain([&SEAWEEDMQ_PATH]);
+    match all.find(|row| row.name == name) {
         Some(row) => Ok(row),
         None if NOT_SUPPORTED.contains(&name) => Err(ConfigError::NotSupported(name.to_owned())),
         None => Err(ConfigError::UnknownName(name.to_owned())),
@@ -1072,6 +1138,39 @@ mod tests {
             assert_eq!(config.recode(codec), expected);
             assert_eq!(TopicConfig::default().recode(codec), None);
         }
+    }
+
+    #[test]
+    fn the_path_in_seaweedmq_is_set_once_and_only_there() {
+        let broker = [("seaweedmq.path", Some("broker"))];
+        assert_eq!(
+            refusal("seaweedmq.path", "broker"),
+            "The topic config seaweedmq.path can be set with the store seaweedmq only"
+        );
+        let defaults = TopicConfig {
+            seaweedmq_path: Some(SeaweedMqPath::Segments),
+            ..TopicConfig::default()
+        };
+        let (values, config) = check(defaults, broker.into_iter()).expect("taken");
+        assert!(config.is_brokers() && config.retention().is_none());
+        let fixed = Err(ConfigError::Fixed("seaweedmq.path"));
+        assert_eq!(check_fixed(&config, &defaults), fixed);
+        assert_eq!(check_fixed(&config, &config), Ok(()));
+        let broker_configs = BrokerConfigs::new(1, defaults);
+        let told = |values: &Values| {
+            let mut all = effective(values, &broker_configs);
+            all.find(|e| e.name == "seaweedmq.path")
+                .map(|e| (e.value, e.source))
+        };
+        let set = ("broker".to_owned(), ConfigSource::Topic);
+        assert_eq!(told(&values), Some(set));
+        let default = ("segments".to_owned(), ConfigSource::Default);
+        assert_eq!(told(&Values::new()), Some(default));
+        let compacted = [broker[0], ("cleanup.policy", Some("compact"))];
+        assert_eq!(
+            check(defaults, compacted.into_iter()),
+            Err(ConfigError::BrokersDoNotCompact)
+        );
     }
 
     #[test]
