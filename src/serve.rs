@@ -13,7 +13,7 @@ use shards::Remote;
 use shards::net::Listener;
 
 use crate::admin::{AdminError, AdminPages, Observed, Running};
-use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Security, SecurityError};
+use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
@@ -251,7 +251,7 @@ fn recover_seaweedmq(config: &Config, bridge: &Bridge) -> io::Result<Start> {
         Some(id) => id.clone(),
         None => Uuid::random().map_err(io::Error::other)?.to_string(),
     };
-    let opened = seaweedmq::open(bridge.clone(), config.shards, &new_id)?;
+    let opened = seaweedmq::open(bridge.clone(), volumes(config), config.shards, &new_id)?;
     let cluster_id = opened.cluster_id.clone();
     let (file, lines, rest) = opened.split();
     let mut log = CatalogLog::in_seaweedmq(file, &lines, broker_configs(config))?;
@@ -266,6 +266,18 @@ fn recover_seaweedmq(config: &Config, bridge: &Bridge) -> io::Result<Start> {
     let partitions = partitions.into_iter().map(|p| p.map_log(Log::SeaweedMq));
     let stores = stores.into_iter().map(Store::SeaweedMq);
     Ok(Start::new(cluster_id, log, stores, partitions, report))
+}
+
+/// Where SeaweedFS is to put the chunks of topics.
+fn volumes(config: &Config) -> Placement {
+    let replication = config.seaweedfs_replication.clone();
+    Placement {
+        path: String::new(),
+        collection: config.seaweedfs_collection.clone().unwrap_or_default(),
+        replication: replication.map_or_else(String::new, |replication| replication.0),
+        disk_type: config.seaweedfs_disk_type.clone().unwrap_or_default(),
+        fsync: config.seaweedfs_fsync,
+    }
 }
 
 fn broker_configs(config: &Config) -> BrokerConfigs {

@@ -219,6 +219,8 @@ pub struct Placement {
     pub collection: String,
     /// As "001"; empty for the default.
     pub replication: String,
+    /// As "ssd"; empty for the default.
+    pub disk_type: String,
     /// The volume servers answer after fsync.
     pub fsync: bool,
 }

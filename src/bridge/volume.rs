@@ -278,6 +278,7 @@ impl Client {
             count: PLACES_AHEAD as i32,
             collection: placement.collection.clone(),
             replication: placement.replication.clone(),
+            disk_type: placement.disk_type.clone(),
             path: placement.path.clone(),
             // More would count as taken, though perhaps nobody comes.
             expected_data_size: size,

@@ -38,7 +38,7 @@ pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
 pub use value::{
     Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, MigrationPolicy, Pin,
-    RecordValidation, Routing, Store, shard_port,
+    RecordValidation, Replication, Routing, Store, shard_port,
 };
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
@@ -74,6 +74,14 @@ options! {
         seaweedfs_security: Option<PathBuf> = Derived("none", |_, _| String::new()), Text("FILE");
         /// Group of the filers and brokers of SeaweedFS to use.
         seaweedfs_filer_group: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
+        /// Collection of SeaweedFS that the volumes of topics belong to; none: as the filer has it for their folder.
+        seaweedfs_collection: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
+        /// How SeaweedFS replicates the volumes of topics: copies in other data centers, on other racks and on other servers, as 001; none: as the filer or the master has it.
+        seaweedfs_replication: Option<Replication> = Derived("none", |_, _| String::new()), Text("XYZ");
+        /// Kind of disk that the volumes of topics are on, as hdd, ssd or a name that volume servers were started with; none: as the filer has it.
+        seaweedfs_disk_type: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
+        /// Whether volume servers answer after fsync, and acks=all with it.
+        seaweedfs_fsync: bool = Is("false"), Choice(&["true", "false"]);
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.

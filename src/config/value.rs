@@ -327,6 +327,35 @@ impl Value for Option<String> {
     }
 }
 
+/// How often volumes are stored beside the first copy: in other data centers, on other racks, on other
+/// servers of the rack; a digit each (`weed/storage/super_block/replica_placement.go`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication(pub String);
+
+/// SeaweedFS keeps it in a byte.
+const REPLICATION_MAX: u16 = 255;
+
+/// It may be left out: empty means that SeaweedFS's own is kept.
+impl Value for Option<Replication> {
+    fn parse(text: &str, _: &Form) -> Result<Self, String> {
+        let digits = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
+        let fits = text.parse().is_ok_and(|n: u16| n <= REPLICATION_MAX);
+        match text {
+            "" => Ok(None),
+            _ if digits && fits => Ok(Some(Replication(text.to_owned()))),
+            _ => Err(format!(
+                "{} is not a replication of SeaweedFS (000, 001, 010, 100, 200 and the like)",
+                quote(text)
+            )),
+        }
+    }
+
+    fn toml(&self) -> toml::Value {
+        let text = self.as_ref().map_or("", |replication| &replication.0);
+        text.into()
+    }
+}
+
 impl Value for Filter {
     fn parse(text: &str, _: &Form) -> Result<Self, String> {
         Filter::parse(text)

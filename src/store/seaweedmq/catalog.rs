@@ -13,7 +13,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
 use super::{FILE_MODE, Shared, failed, now_s, refused};
-use crate::bridge::{Bridge, Entry, FileChunk, FuseAttributes, Mutation, Placement, TopicSpec};
+use crate::bridge::{Bridge, Entry, FileChunk, FuseAttributes, Mutation, TopicSpec};
 use crate::catalog::name;
 use crate::wire::Uuid;
 
@@ -66,10 +66,7 @@ impl CatalogFile {
         }
         data.push(lines.into());
         let end: u64 = kept.iter().map(|chunk| chunk.size).sum();
-        let placement = Placement {
-            path: format!("{ROOT}/{NAME}"),
-            ..Placement::default()
-        };
+        let placement = self.shared.placement(format!("{ROOT}/{NAME}"));
         let chunk = block_on(self.shared.bridge.upload(data, placement)).map_err(failed)?;
         kept.push(FileChunk {
             offset: end as i64,

@@ -62,6 +62,8 @@ const MUTATIONS_AT_ONCE: usize = 128;
 pub struct Shared {
     this: Weak<Shared>,
     bridge: Bridge,
+    /// Where chunks go; without a path.
+    volumes: Placement,
     /// Of which topics of SeaweedMQ each topic is made.
     topics: Mutex<HashMap<Uuid, Vec<Part>>>,
     chunks: ChunkCache,
@@ -154,12 +156,17 @@ impl Shared {
         )
     }
 
+    /// Where chunks of a file with this path go.
+    fn placement(&self, path: String) -> Placement {
+        Placement {
+            path,
+            ..self.volumes.clone()
+        }
+    }
+
     /// A chunk of this data, for a file with this path.
     async fn upload(&self, data: Vec<Bytes>, path: &str) -> Result<FileChunk, BridgeError> {
-        let placement = Placement {
-            path: path.to_owned(),
-            ..Placement::default()
-        };
+        let placement = self.placement(path.to_owned());
         when_there_is_room(|| self.bridge.upload(data.clone(), placement.clone())).await
     }
 
@@ -179,13 +186,19 @@ pub struct Opened {
     fences: Vec<Fence>,
 }
 
-/// Opens the store, or makes it, and takes it over. Blocking.
-pub fn open(bridge: Bridge, shards: usize, cluster_id: &str) -> io::Result<Opened> {
+/// Opens the store, or makes it, and takes it over. `volumes` says where chunks go. Blocking.
+pub fn open(
+    bridge: Bridge,
+    volumes: Placement,
+    shards: usize,
+    cluster_id: &str,
+) -> io::Result<Opened> {
     let taken = take_over(&bridge, shards, cluster_id).map_err(refused)?;
     let background = Background::start()?;
     let shared = Arc::new_cyclic(|this| Shared {
         this: this.clone(),
         bridge,
+        volumes,
         topics: Mutex::default(),
         chunks: ChunkCache::new(CHUNK_CACHE_BYTES),
         tables: Tables::default(),
