@@ -28,9 +28,9 @@ COMMANDS = {
 BUILT = {"franz-go": DIR / "go/member", "sarama": DIR / "go/member", "java": DIR / "java/classes", "kafkajs": DIR / "node/node_modules"}
 
 
-def available(libraries):
-    """Those whose toolchain was there when the suite was installed."""
-    return [name for name in libraries if name not in BUILT or BUILT[name].exists()]
+def available(library):
+    """Whether its toolchain was there when the suite was installed."""
+    return library not in BUILT or BUILT[library].exists()
 
 
 @dataclass
@@ -41,13 +41,13 @@ class Event:
 
 
 class Member:
-    def __init__(self, number, library, arguments, folder):
-        self.name = f"{number}-{library}"
-        self.library = library
+    def __init__(self, number, library, strategy, arguments, folder):
+        self.name = f"{number}-{library}-{strategy}"
+        self.kind = library, strategy
         self.said = folder / self.name
         self.errors = folder / f"{self.name}.errors"
         with self.said.open("wb") as said, self.errors.open("wb") as errors:
-            command = COMMANDS[library] + [self.name] + arguments
+            command = COMMANDS[library] + [self.name] + arguments + [strategy]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=errors, env=ENVIRONMENT)
         self.paused = False
 

@@ -37,6 +37,13 @@ def stop(*_):
 def librdkafka(name, bootstrap, topic, group, strategy):
     from confluent_kafka import Consumer, KafkaException
 
+    classic = {
+        "partition.assignment.strategy": strategy,
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": HEARTBEAT_MS,
+    }
+    # Sessions are the broker's where it shares partitions out.
+    protocol = {"group.protocol": "consumer"} if strategy == "consumer" else classic
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -44,10 +51,8 @@ def librdkafka(name, bootstrap, topic, group, strategy):
             "client.id": name,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": strategy,
-            "session.timeout.ms": SESSION_MS,
-            "heartbeat.interval.ms": HEARTBEAT_MS,
         }
+        | protocol
     )
 
     def told(event):

@@ -14,25 +14,19 @@ func franz(ctx context.Context, of task) error {
 			sayPartitions(event, partitions[of.topic])
 		}
 	}
-	balancer := kgo.RangeBalancer()
-	if of.strategy == "cooperative-sticky" {
-		balancer = kgo.CooperativeStickyBalancer()
-	}
-	client, err := kgo.NewClient(
+	options := []kgo.Opt{
 		kgo.SeedBrokers(of.bootstrap),
 		kgo.ClientID(of.name),
 		kgo.ConsumerGroup(of.group),
 		kgo.ConsumeTopics(of.topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.Balancers(balancer),
-		kgo.SessionTimeout(session),
-		kgo.HeartbeatInterval(heartbeat),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(told("assigned")),
 		kgo.OnPartitionsRevoked(told("revoked")),
 		kgo.OnPartitionsLost(told("revoked")),
-	)
+	}
+	client, err := kgo.NewClient(append(options, protocol(of.strategy)...)...)
 	if err != nil {
 		return err
 	}
@@ -45,6 +39,23 @@ func franz(ctx context.Context, of task) error {
 		client.AllowRebalance()
 	}
 	return nil
+}
+
+// How a group is managed. Sessions are the broker's where it shares partitions out.
+func protocol(strategy string) []kgo.Opt {
+	switch strategy {
+	case "consumer":
+		// The balancer says which of the broker's assignors is asked for.
+		return []kgo.Opt{kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())}
+	case "cooperative-sticky":
+		return classic(kgo.CooperativeStickyBalancer())
+	default:
+		return classic(kgo.RangeBalancer())
+	}
+}
+
+func classic(balancer kgo.GroupBalancer) []kgo.Opt {
+	return []kgo.Opt{kgo.Balancers(balancer), kgo.SessionTimeout(session), kgo.HeartbeatInterval(heartbeat)}
 }
 
 // Commits all that is read. What is refused during a rebalance is committed with what comes next.
