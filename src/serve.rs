@@ -22,6 +22,7 @@ use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, Store as Store
 use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::group::coordinator::{self, Coordinator};
+use crate::group::import;
 use crate::partition::State;
 use crate::partition::owner::{CleanerLimits, Limits, Partitions};
 use crate::store::local::{DataDir, OpenError, Options, Report};
@@ -79,7 +80,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     };
     let start = home.recover(&config)?;
     let report = start.report;
-    let shared = Shared::new(&config, listen, observed.clone(), start);
+    let shared = Shared::new(&config, listen, observed.clone(), start, home.bridge());
     let shared = Arc::new(shared);
     let init_shared = shared.clone();
     let runtime = shards::start(options(&config), move |shard| {
@@ -184,6 +185,13 @@ impl Home {
                     _thread: thread,
                 })
             }
+        }
+    }
+
+    fn bridge(&self) -> Option<Bridge> {
+        match self {
+            Home::Local(_) => None,
+            Home::SeaweedMq { bridge, .. } => Some(bridge.clone()),
         }
     }
 
@@ -324,6 +332,8 @@ struct Shared {
     was_clean: bool,
     counts: Arc<ConnectionCounts>,
     observed: Arc<Observed>,
+    /// To SeaweedFS, if topics are there.
+    bridge: Option<Bridge>,
     /// To all shards, once one of them runs.
     remote: OnceLock<Remote<Gateway>>,
     bound: Mutex<Vec<SocketAddr>>,
@@ -341,6 +351,7 @@ impl Shared {
         listen: Vec<SocketAddr>,
         observed: Arc<Observed>,
         start: Start,
+        bridge: Option<Bridge>,
     ) -> Self {
         Shared {
             config: config.clone(),
@@ -352,6 +363,7 @@ impl Shared {
             was_clean: start.report.clean,
             counts: ConnectionCounts::new(config),
             observed,
+            bridge,
             remote: OnceLock::new(),
             bound: Mutex::default(),
             own_ports: Mutex::new(vec![None; config.shards]),
@@ -388,6 +400,11 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     shard.serve(gateway.clone());
     shared.remote.get_or_init(|| shard.remote());
     gateway.coordinator().start();
+    if shard.index() == 0
+        && let Some(bridge) = shared.bridge.clone()
+    {
+        shard.spawn(import::at_first_start(gateway.clone(), bridge));
+    }
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
     connections.sweep();
     for listener in listeners {

@@ -5,14 +5,10 @@
 //! coordinated yet: they are answered with COORDINATOR_NOT_AVAILABLE, as by a Kafka broker whose internal
 //! topics are not there yet, and clients ask again.
 
-use std::rc::Rc;
-
 use super::error::MALFORMED;
 use super::{Api, Call, Handled};
-use crate::catalog::keeper::{Change, ChangeError, Changed};
-use crate::catalog::{Topic, Values, topic_config::TopicConfig};
 use crate::gateway::Gateway;
-use crate::group::OFFSETS_TOPIC;
+use crate::group::offsets_topic;
 use crate::wire::find_coordinator::{Coordinator, KEY, Request, Response};
 use crate::wire::{ErrorCode, StrBytes};
 
@@ -28,15 +24,13 @@ const KEYS_VERSION_MIN: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const NO_BROKER: i32 = -1;
-/// Kafka's: offsets.topic.segment.bytes.
-const SEGMENT_BYTES: &str = "104857600";
 
 fn handle(mut call: Call) -> Handled {
     let request: Request = call.decode()?;
     let version = call.version();
     match request.key_type {
         GROUP => call.later(move |call| async move {
-            if !make_topic(&call.gateway).await {
+            if !offsets_topic::make(&call.gateway).await {
                 return respond(version, request, |_| unavailable());
             }
             respond(version, request, |group| find(&call.gateway, group))
@@ -61,42 +55,6 @@ fn refused(error_code: ErrorCode) -> Coordinator {
 
 fn unavailable() -> Coordinator {
     refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
-}
-
-/// False if the topic is not there and cannot be made now.
-async fn make_topic(gateway: &Rc<Gateway>) -> bool {
-    if gateway.catalog().by_name(OFFSETS_TOPIC).is_some() {
-        return true;
-    }
-    let Some(topic) = offsets_topic(gateway) else {
-        tracing::error!(
-            "cannot create {OFFSETS_TOPIC}: the system has no random numbers for its id"
-        );
-        return false;
-    };
-    let changed = gateway.change_catalog(Change::CreateTopics(vec![topic]));
-    match changed.await {
-        Ok(Changed::Topics(created)) => created
-            .first()
-            // Somebody else may have been faster.
-            .is_some_and(|created| matches!(created, Ok(()) | Err(ChangeError::Exists))),
-        _ => false,
-    }
-}
-
-fn offsets_topic(gateway: &Gateway) -> Option<Topic> {
-    let defaults = gateway.catalog().broker().defaults();
-    let partitions = gateway.config().offsets_topic_num_partitions;
-    let mut topic = Topic::new(&OFFSETS_TOPIC.into(), partitions, defaults).ok()?;
-    let configs = [
-        ("cleanup.policy", "compact"),
-        ("compression.type", "producer"),
-        ("segment.bytes", SEGMENT_BYTES),
-    ];
-    let configs = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    topic.configs = Values::from(configs);
-    topic.config = TopicConfig::of(&topic.name, &topic.configs, defaults);
-    Some(topic)
 }
 
 fn find(gateway: &Gateway, group: &StrBytes) -> Coordinator {

@@ -2,11 +2,13 @@
 
 use super::classic::Join;
 use super::consumer::Refusal;
+use super::messages::Imported;
 use super::offsets::{Committed, Offsets, TopicPartition};
 use super::{AppendError, Caller, Note, Step, Then, Ticket, classic, consumer};
 use crate::wire::leave_group::{MemberIdentity, MemberResponse};
 use crate::wire::{
-    ErrorCode, StrBytes, consumer_group_heartbeat, heartbeat, join_group, list_groups, sync_group,
+    ErrorCode, StrBytes, consumer_group_heartbeat, heartbeat, join_group, list_groups,
+    offset_commit, sync_group,
 };
 
 /// A group. While it has no members it becomes one of the kind that the first who joins speaks; one with
@@ -126,6 +128,38 @@ impl Group {
             Group::Classic(group) => group.commit(member_id, by.instance_id, epoch, offsets, step),
             Group::Consumer(group) => group.commit(member_id, epoch, by.version, offsets, step),
         }
+    }
+
+    /// Takes offsets over where nothing is committed, as if somebody from outside committed them: a group
+    /// that has members refuses them.
+    pub fn import(
+        &mut self,
+        offsets: Vec<(TopicPartition, Committed)>,
+        step: &mut Step<'_>,
+    ) -> Result<Vec<Imported>, ErrorCode> {
+        let result = |(of, _): &(TopicPartition, Committed)| {
+            let topic = step.catalog.by_name(&of.topic);
+            match topic.and_then(|topic| topic.partition(of.partition)) {
+                None => Imported::Unknown,
+                Some(_) if self.offsets().has(of) => Imported::Kept,
+                Some(_) => Imported::Taken,
+            }
+        };
+        let results: Vec<_> = offsets.iter().map(result).collect();
+        let taken = offsets.into_iter().zip(&results);
+        let taken = taken.filter(|(_, result)| **result == Imported::Taken);
+        let taken: Vec<_> = taken.map(|(offset, _)| offset).collect();
+        if !taken.is_empty() {
+            let nobody = StrBytes::default();
+            let by = Committer {
+                member_id: &nobody,
+                instance_id: None,
+                epoch: -1,
+                version: *offset_commit::VERSIONS.end(),
+            };
+            self.commit(by, taken, step)?;
+        }
+        Ok(results)
     }
 
     /// Checks who reads offsets.

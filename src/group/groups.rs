@@ -10,9 +10,9 @@ use super::any::Committer;
 use super::classic::Join;
 use super::consumer::{self, Refusal};
 use super::messages::{
-    Commit, Described, FoundOffsets, GroupReply, GroupRequest, TopicOffsets, partition_of,
+    Commit, Described, FoundOffsets, GroupReply, GroupRequest, Imported, TopicOffsets, partition_of,
 };
-use super::offsets::TopicPartition;
+use super::offsets::{Committed, TopicPartition};
 use super::{
     Append, AppendError, Caller, Effect, Group, Note, Now, Rules, Step, Then, Ticket, classic,
 };
@@ -166,6 +166,9 @@ impl Groups {
                 return self.leave(&group, &members, ticket, now, out);
             }
             GroupRequest::Commit(commit) => return self.commit(commit, ticket, now, out),
+            GroupRequest::Import { group, offsets } => {
+                return self.import(&group, offsets, ticket, now, out);
+            }
             GroupRequest::Offsets {
                 group,
                 member_id,
@@ -481,6 +484,34 @@ impl Groups {
         result.unwrap_or(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
     }
 
+    fn import(
+        &mut self,
+        group: &StrBytes,
+        offsets: Vec<(TopicPartition, Committed)>,
+        ticket: Ticket,
+        now: Now,
+        out: &mut Vec<Outcome>,
+    ) {
+        let before = out.len();
+        let result = self.try_import(group, offsets, now, out);
+        answer_when_stored(out, before, ticket, GroupReply::Import(result));
+    }
+
+    fn try_import(
+        &mut self,
+        group: &StrBytes,
+        offsets: Vec<(TopicPartition, Committed)>,
+        now: Now,
+        out: &mut Vec<Outcome>,
+    ) -> Result<Vec<Imported>, ErrorCode> {
+        if group.is_empty() || group.len() > STRING_BYTES_MAX {
+            return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        self.make_group(group, now)?;
+        let imported = self.with(group, now, out, |group, step| group.import(offsets, step));
+        imported.unwrap_or(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
+    }
+
     fn offsets(&self, group: &StrBytes, topics: Option<Vec<TopicOffsets>>) -> Vec<FoundOffsets> {
         let group = self.groups.get(group);
         let Some(topics) = topics else {
@@ -630,6 +661,7 @@ impl GroupReply {
     fn failed(self, error: ErrorCode) -> Self {
         match self {
             GroupReply::Leave(_) => GroupReply::Leave(Err(error)),
+            GroupReply::Import(_) => GroupReply::Import(Err(error)),
             GroupReply::Forget(_) => GroupReply::Forget(Err(error)),
             GroupReply::Join(response) => GroupReply::Join(join_group::Response {
                 error_code: error,

@@ -28,6 +28,11 @@ pub enum GroupRequest {
         members: Vec<MemberIdentity>,
     },
     Commit(Commit),
+    /// Offsets that another program kept, of a group that need not exist. What is committed stays.
+    Import {
+        group: StrBytes,
+        offsets: Vec<(TopicPartition, Committed)>,
+    },
     /// Of the topics named with their ids, or of all.
     Offsets {
         group: StrBytes,
@@ -63,6 +68,17 @@ pub struct Commit {
     pub offsets: Vec<(TopicPartition, Committed)>,
 }
 
+/// What became of an offset that was to be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    /// It is committed now.
+    Taken,
+    /// Something is committed there already, or will be in a moment.
+    Kept,
+    /// There is no such partition.
+    Unknown,
+}
+
 /// Which offsets of a topic are asked for.
 #[derive(Debug)]
 pub struct TopicOffsets {
@@ -94,6 +110,8 @@ pub enum GroupReply {
     Leave(Result<Vec<MemberResponse>, ErrorCode>),
     Offsets(Result<Vec<FoundOffsets>, ErrorCode>),
     /// In the order asked.
+    Import(Result<Vec<Imported>, ErrorCode>),
+    /// In the order asked.
     Forget(Result<Vec<ErrorCode>, ErrorCode>),
     ConsumerHeartbeat(consumer_group_heartbeat::Response),
     Describe(Result<Described<describe_groups::DescribedGroup>, ErrorCode>),
@@ -113,6 +131,7 @@ impl GroupRequest {
             GroupRequest::ConsumerHeartbeat { request, .. } => Some(&request.group_id),
             GroupRequest::Commit(commit) => Some(&commit.group),
             GroupRequest::Leave { group, .. }
+            | GroupRequest::Import { group, .. }
             | GroupRequest::Offsets { group, .. }
             | GroupRequest::Forget { group, .. }
             | GroupRequest::Describe(group)
@@ -143,6 +162,7 @@ impl GroupRequest {
             GroupRequest::ConsumerDescribe(_) => GroupReply::ConsumerDescribe(Err(error)),
             GroupRequest::Leave { .. } => GroupReply::Leave(Err(error)),
             GroupRequest::Offsets { .. } => GroupReply::Offsets(Err(error)),
+            GroupRequest::Import { .. } => GroupReply::Import(Err(error)),
             GroupRequest::Forget { .. } => GroupReply::Forget(Err(error)),
             GroupRequest::Describe(_) => GroupReply::Describe(Err(error)),
             GroupRequest::List { .. } => GroupReply::List(Err(error)),

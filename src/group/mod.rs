@@ -52,10 +52,12 @@ pub mod classic;
 pub mod consumer;
 pub mod coordinator;
 mod groups;
+pub mod import;
 pub mod load;
 mod member;
 pub mod messages;
 pub mod offsets;
+pub mod offsets_topic;
 mod records;
 #[cfg(test)]
 mod simulation;
