@@ -2,6 +2,7 @@
 //! their commits cost.
 
 mod commits;
+mod consumer;
 mod member;
 mod storm;
 mod turnover;
@@ -12,18 +13,24 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::Serialize;
 
+use crate::client::Client;
 use crate::environment::{Clock, Environment};
 use crate::growth::{figures, quantile};
 use crate::peer::{Kind, Peer, Site};
 use crate::report::{self, Figure};
 
-const KINDS: [Kind; 2] = [Kind::TidegateDurable, Kind::Kafka];
+const KINDS: [Kind; 3] = [Kind::TidegateOs, Kind::TidegateDurable, Kind::Kafka];
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     Part {
         name: "turnover",
         columns: &["median ms", "min ms", "max ms"],
         measure: turnover,
+    },
+    Part {
+        name: "consumer",
+        columns: &["median ms", "min ms", "max ms"],
+        measure: consumer,
     },
     Part {
         name: "storm",
@@ -144,11 +151,22 @@ impl Table {
 
 fn turnover(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
     let peer = Peer::start(kind, site)?;
-    let events = turnover::EVENTS.into_iter().zip(turnover::run(&peer)?);
+    turnover_rows(&peer, &turnover::CLASSIC)
+}
+
+fn consumer(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
+    let peer = Peer::start_with(kind, site, &turnover::OPTIONS)?;
+    Client::connect(peer.address)?.create_topic(consumer::TOPIC, consumer::PARTITIONS as i32)?;
+    turnover_rows(&peer, &turnover::CONSUMER)
+}
+
+fn turnover_rows(peer: &Peer, protocol: &turnover::Protocol) -> io::Result<Vec<Row>> {
+    let times = turnover::run(peer, protocol)?;
+    let events = turnover::EVENTS.into_iter().zip(times);
     let row = |(event, times): (&str, Vec<f64>)| {
         let figure = Figure::of(times);
         Row {
-            peer: kind.name(),
+            peer: peer.kind.name(),
             event: event.to_owned(),
             figures: vec![figure.median, figure.min, figure.max],
         }
@@ -159,17 +177,18 @@ fn turnover(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
 fn storm(kind: Kind, site: &Site) -> io::Result<Vec<Row>> {
     let peer = Peer::start_with(kind, site, &storm::OPTIONS)?;
     let row = |storm: storm::Storm| {
-        let rounds = [
-            storm.p50_ms,
-            storm.p99_ms,
-            storm.max_ms,
-            storm.cpu_seconds,
-            storm.resident_megabytes,
-        ];
+        let median = |rounds| Figure::of(rounds).median;
         Row {
             peer: kind.name(),
             event: storm.event.to_owned(),
-            figures: rounds.map(|r| Figure::of(r).median).to_vec(),
+            figures: vec![
+                median(storm.p50_ms),
+                median(storm.p99_ms),
+                // The worst round's: a mishap is not to be hidden by the others.
+                Figure::of(storm.max_ms).max,
+                median(storm.cpu_seconds),
+                median(storm.resident_megabytes),
+            ],
         }
     };
     Ok(storm::run(&peer)?.into_iter().map(row).collect())

@@ -6,13 +6,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::consumer;
 use super::member::{Member, await_coordinator};
 use crate::crowd::milliseconds;
 use crate::peer::Peer;
 
 /// The shortest that Kafka allows as it comes.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
-const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 const ROUNDS: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,27 +25,61 @@ pub const EVENTS: [&str; 4] = [
     "one of three crashes",
 ];
 
-/// A member has its assignment.
-struct Synced {
-    number: usize,
-    generation: i32,
-    at: Instant,
+/// Sessions and heartbeats of the consumer protocol are the broker's; Kafka has the same here.
+pub const OPTIONS: [&str; 4] = [
+    "--group-consumer-session-timeout-ms",
+    "6000",
+    "--group-consumer-heartbeat-interval-ms",
+    "500",
+];
+
+/// How members of a group live, and how many partitions so many of them have together.
+pub struct Protocol {
+    live: fn(Seat) -> io::Result<()>,
+    partitions: fn(usize) -> usize,
 }
 
-enum Order {
+pub const CLASSIC: Protocol = Protocol {
+    live,
+    partitions: |members| members,
+};
+pub const CONSUMER: Protocol = Protocol {
+    live: consumer::live,
+    partitions: |_| consumer::PARTITIONS,
+};
+
+/// Where a member lives.
+pub struct Seat {
+    pub address: SocketAddr,
+    pub group: String,
+    pub number: usize,
+    pub orders: Receiver<Order>,
+    pub synced: Sender<Synced>,
+}
+
+/// A member has its assignment.
+pub struct Synced {
+    pub number: usize,
+    /// The member's epoch in the consumer protocol.
+    pub generation: i32,
+    pub partitions: usize,
+    pub at: Instant,
+}
+
+pub enum Order {
     Leave,
     /// To close the connection without a word.
     Crash,
 }
 
 /// For each event the times to stable in ms, one for each round.
-pub fn run(peer: &Peer) -> io::Result<[Vec<f64>; 4]> {
+pub fn run(peer: &Peer, protocol: &Protocol) -> io::Result<[Vec<f64>; 4]> {
     await_coordinator(peer.address)?;
     let mut times: [Vec<f64>; 4] = Default::default();
     for round in 0..ROUNDS {
         // Heartbeats are in step since the last rebalance; events come evenly spread between two.
         let pause = HEARTBEAT_INTERVAL * (2 * round + 1) / (2 * ROUNDS);
-        let mut group = Group::new(peer.address, format!("turnover-{round}"));
+        let mut group = Group::new(protocol, peer.address, format!("turnover-{round}"));
         times[0].push(group.after(Duration::ZERO, |g| (0..3).try_for_each(|n| g.start(n)))?);
         times[1].push(group.after(pause, |g| g.end(2, Order::Leave))?);
         times[2].push(group.after(pause, |g| g.start(2))?);
@@ -56,7 +91,8 @@ pub fn run(peer: &Peer) -> io::Result<[Vec<f64>; 4]> {
 }
 
 /// A group whose members are threads.
-struct Group {
+struct Group<'a> {
+    protocol: &'a Protocol,
     address: SocketAddr,
     name: String,
     running: Vec<(usize, Sender<Order>, JoinHandle<io::Result<()>>)>,
@@ -65,9 +101,10 @@ struct Group {
     generation: i32,
 }
 
-impl Group {
-    fn new(address: SocketAddr, name: String) -> Self {
+impl<'a> Group<'a> {
+    fn new(protocol: &'a Protocol, address: SocketAddr, name: String) -> Self {
         Group {
+            protocol,
             address,
             name,
             running: Vec::new(),
@@ -78,12 +115,15 @@ impl Group {
 
     fn start(&mut self, number: usize) -> io::Result<()> {
         let (order, orders) = channel();
-        let (address, group, synced) = (self.address, self.name.clone(), self.synced.0.clone());
-        let live = move || {
-            let member = Member::connect(address, &group, SESSION_TIMEOUT)?;
-            live(member, number, &orders, &synced)
+        let seat = Seat {
+            address: self.address,
+            group: self.name.clone(),
+            number,
+            orders,
+            synced: self.synced.0.clone(),
         };
-        let thread = std::thread::Builder::new().spawn(live)?;
+        let live = self.protocol.live;
+        let thread = std::thread::Builder::new().spawn(move || live(seat))?;
         self.running.push((number, order, thread));
         Ok(())
     }
@@ -107,13 +147,16 @@ impl Group {
         std::thread::sleep(pause);
         let began = Instant::now();
         event(self)?;
-        let mut latest = [0; 3];
+        let mut latest = [(0, 0); 3];
         loop {
             let synced = self.synced.1.recv_timeout(PATIENCE);
             let synced = synced.map_err(|_| self.failure())?;
-            latest[synced.number] = synced.generation;
-            let is_in = |(number, ..): &(usize, _, _)| latest[*number] == synced.generation;
-            if synced.generation > self.generation && self.running.iter().all(is_in) {
+            latest[synced.number] = (synced.generation, synced.partitions);
+            let of_running = || self.running.iter().map(|(number, ..)| latest[*number]);
+            let are_in = of_running().all(|(generation, _)| generation == synced.generation);
+            let given: usize = of_running().map(|(_, partitions)| partitions).sum();
+            let is_whole = given == (self.protocol.partitions)(self.running.len());
+            if synced.generation > self.generation && are_in && is_whole {
                 self.generation = synced.generation;
                 return Ok(milliseconds(synced.at - began));
             }
@@ -133,12 +176,8 @@ impl Group {
 }
 
 /// Joins again whenever a rebalance begins, until it is told to go.
-fn live(
-    mut member: Member,
-    number: usize,
-    orders: &Receiver<Order>,
-    synced: &Sender<Synced>,
-) -> io::Result<()> {
+fn live(seat: Seat) -> io::Result<()> {
+    let mut member = Member::connect(seat.address, &seat.group, SESSION_TIMEOUT)?;
     let mut is_stable = false;
     loop {
         while !is_stable {
@@ -147,16 +186,16 @@ fn live(
             member.send_sync()?;
             is_stable = member.receive_sync()?;
             if is_stable {
-                let (generation, at) = (member.generation, Instant::now());
-                let synced = synced.send(Synced {
-                    number,
-                    generation,
-                    at,
-                });
-                synced.map_err(io::Error::other)?;
+                let synced = Synced {
+                    number: seat.number,
+                    generation: member.generation,
+                    partitions: 1,
+                    at: Instant::now(),
+                };
+                seat.synced.send(synced).map_err(io::Error::other)?;
             }
         }
-        match orders.recv_timeout(HEARTBEAT_INTERVAL) {
+        match seat.orders.recv_timeout(HEARTBEAT_INTERVAL) {
             Ok(Order::Leave) => return member.leave(),
             Ok(Order::Crash) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {

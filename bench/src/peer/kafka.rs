@@ -1,4 +1,5 @@
-//! Apache Kafka: one KRaft node with replication factor 1 and a heap of 1 GiB, otherwise as it comes.
+//! Apache Kafka: one KRaft node with replication factor 1 and a heap of 1 GiB, otherwise as it comes, but for
+//! sessions of the consumer protocol, which members cannot ask for.
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,7 +47,11 @@ pub fn prepare(site: &Site, dir: &Path, address: SocketAddr) -> io::Result<()> {
          log.dirs={}\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n",
+         transaction.state.log.min.isr=1\n\
+         group.consumer.min.session.timeout.ms=6000\n\
+         group.consumer.session.timeout.ms=6000\n\
+         group.consumer.min.heartbeat.interval.ms=500\n\
+         group.consumer.heartbeat.interval.ms=500\n",
         dir.join("data").display()
     );
     let file = properties_file(dir);
