@@ -33,7 +33,7 @@ pub const OPTIONS: [&str; 4] = [
     "500",
 ];
 
-/// How members of a group live, and how many partitions so many of them have together.
+/// How members of a group live, and how many partitions each of so many has when they are shared out.
 pub struct Protocol {
     live: fn(Seat) -> io::Result<()>,
     partitions: fn(usize) -> usize,
@@ -41,11 +41,11 @@ pub struct Protocol {
 
 pub const CLASSIC: Protocol = Protocol {
     live,
-    partitions: |members| members,
+    partitions: |_| 1,
 };
 pub const CONSUMER: Protocol = Protocol {
     live: consumer::live,
-    partitions: |_| consumer::PARTITIONS,
+    partitions: |members| consumer::PARTITIONS / members,
 };
 
 /// Where a member lives.
@@ -152,11 +152,12 @@ impl<'a> Group<'a> {
             let synced = self.synced.1.recv_timeout(PATIENCE);
             let synced = synced.map_err(|_| self.failure())?;
             latest[synced.number] = (synced.generation, synced.partitions);
-            let of_running = || self.running.iter().map(|(number, ..)| latest[*number]);
-            let are_in = of_running().all(|(generation, _)| generation == synced.generation);
-            let given: usize = of_running().map(|(_, partitions)| partitions).sum();
-            let is_whole = given == (self.protocol.partitions)(self.running.len());
-            if synced.generation > self.generation && are_in && is_whole {
+            let whole = (
+                synced.generation,
+                (self.protocol.partitions)(self.running.len()),
+            );
+            let are_whole = self.running.iter().all(|(n, ..)| latest[*n] == whole);
+            if synced.generation > self.generation && are_whole {
                 self.generation = synced.generation;
                 return Ok(milliseconds(synced.at - began));
             }
