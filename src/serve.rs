@@ -15,6 +15,7 @@ use shards::net::Listener;
 use crate::admin::{AdminError, AdminPages, Observed, Running};
 use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
 use crate::catalog::broker_config::BrokerConfigs;
+use crate::catalog::group_config::{GroupBounds, GroupConfigs};
 use crate::catalog::keeper::CatalogKeeper;
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
@@ -225,7 +226,7 @@ fn masters(config: &Config) -> String {
 }
 
 fn recover_local(config: &Config, data: &DataDir) -> io::Result<Start> {
-    let log = CatalogLog::open(&data.catalog_path(), broker_configs(config))?;
+    let log = CatalogLog::open(&data.catalog_path(), new_catalog(config))?;
     let ids: Vec<_> = log.catalog().partitions().collect();
     let options = Options {
         shards: config.shards,
@@ -262,7 +263,7 @@ fn recover_seaweedmq(config: &Config, bridge: &Bridge) -> io::Result<Start> {
     let opened = seaweedmq::open(bridge.clone(), volumes(config), config.shards, &new_id)?;
     let cluster_id = opened.cluster_id.clone();
     let (file, lines, rest) = opened.split();
-    let mut log = CatalogLog::in_seaweedmq(file, &lines, broker_configs(config))?;
+    let mut log = CatalogLog::in_seaweedmq(file, &lines, new_catalog(config))?;
     let ids: Vec<_> = log.catalog().partitions().collect();
     let rolling = TopicConfig::from(config).rolling();
     let (partitions, stores) = rest.recover::<State>(&ids, log.take_removed(), rolling)?;
@@ -288,8 +289,11 @@ fn volumes(config: &Config) -> Placement {
     }
 }
 
-fn broker_configs(config: &Config) -> BrokerConfigs {
-    BrokerConfigs::new(config.broker_id, TopicConfig::from(config))
+/// The catalog of a broker on which nothing was done yet.
+fn new_catalog(config: &Config) -> Catalog {
+    let broker = BrokerConfigs::new(config.broker_id, TopicConfig::from(config));
+    let groups = GroupConfigs::new(GroupBounds::from(config));
+    Catalog::new(broker, []).with_groups(groups)
 }
 
 impl Start {

@@ -9,8 +9,9 @@ use common::{Client, Gateway, data_folder};
 use tidegate::wire::consumer_group_describe as describe;
 use tidegate::wire::consumer_group_heartbeat as heartbeat;
 use tidegate::wire::{
-    ErrorCode, StrBytes, Uuid, api_versions, delete_groups, describe_groups, list_groups,
-    offset_commit, offset_delete, offset_fetch,
+    ErrorCode, StrBytes, Uuid, api_versions, delete_groups, describe_groups,
+    incremental_alter_configs as alter, list_config_resources, list_groups, offset_commit,
+    offset_delete, offset_fetch,
 };
 
 /// Partitions are shared out at once.
@@ -560,6 +561,73 @@ fn topics_that_come_grow_and_go_are_shared_out_anew() {
     settle(&mut [&mut by_name, &mut by_regex]);
     assert_eq!(by_name.owned, all(later, 3));
     assert_eq!(by_regex.owned, all(second, 1));
+}
+
+/// The type of a group among those that have configs.
+const GROUP: i8 = 32;
+
+fn set_config(client: &mut Client, group: &'static str, name: &'static str, value: &'static str) {
+    let config = alter::AlterableConfig {
+        name: name.into(),
+        config_operation: 0,
+        value: Some(value.into()),
+    };
+    let resource = alter::AlterConfigsResource {
+        resource_type: GROUP,
+        resource_name: group.into(),
+        configs: vec![config],
+    };
+    let request = alter::Request {
+        resources: vec![resource],
+        validate_only: false,
+    };
+    let response: alter::Response = client.call(alter::KEY, 1, &request).expect("an answer");
+    assert_eq!(
+        response.responses[0].error_code,
+        ErrorCode::NONE,
+        "{response:?}"
+    );
+}
+
+#[test]
+fn a_groups_configs_reach_its_members_and_survive_a_kill() {
+    let data = data_folder();
+    let mut gateway = Gateway::start(data.path(), &OPTIONS);
+    gateway.connect().create_topic("t", 1);
+    let mut member = Member::of(gateway.address, "g", "a", "t");
+    let mut other = Member::of(gateway.address, "other", "b", "t");
+    let (joined, others) = (member.join(), other.join());
+    assert_eq!(joined.heartbeat_interval_ms, 5000);
+    set_config(
+        &mut gateway.connect(),
+        "g",
+        "consumer.heartbeat.interval.ms",
+        "6000",
+    );
+    for _ in 0..2 {
+        let told = member.send(&member.full());
+        assert_eq!(
+            (told.error_code, told.heartbeat_interval_ms),
+            (ErrorCode::NONE, 6000)
+        );
+        let told = other.send(&other.full());
+        assert_eq!(told.heartbeat_interval_ms, others.heartbeat_interval_ms);
+        gateway.kill();
+        gateway = Gateway::start(data.path(), &OPTIONS);
+        (member.client, other.client) = (gateway.connect(), gateway.connect());
+    }
+    let request = list_config_resources::Request {
+        resource_types: vec![GROUP],
+    };
+    let listed: list_config_resources::Response = gateway
+        .connect()
+        .call(list_config_resources::KEY, 1, &request)
+        .expect("an answer");
+    let listed = listed.config_resources.iter();
+    let listed: Vec<_> = listed
+        .map(|r| (r.resource_type, &*r.resource_name))
+        .collect();
+    assert_eq!(listed, [(GROUP, "g")]);
 }
 
 #[test]

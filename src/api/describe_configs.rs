@@ -1,13 +1,14 @@
-//! DescribeConfigs (32): configs of topics and of this broker, with where their values come from.
-//! KIP-133, KIP-226 (sources, synonyms), KIP-569 (types, documentation).
+//! DescribeConfigs (32): configs of topics, groups and this broker, with where their values come
+//! from. KIP-133, KIP-226 (sources, synonyms), KIP-569 (types, documentation), KIP-848 (groups).
 //!
-//! Told are the configs that there are here. Loggers, subscriptions to clients' metrics (KIP-714) and
-//! groups have none; what is asked of them is checked and answered as Kafka does for configs that it
-//! does not know.
+//! Told are the configs that there are here. Loggers and subscriptions to clients' metrics (KIP-714)
+//! have none; what is asked of them is checked and answered as Kafka does for configs that it does not
+//! know.
 
 use super::config_resource::{Brokers, ResourceType};
 use super::error::MALFORMED;
 use super::{Answer, Api, Call, Handled};
+use crate::catalog::group_config;
 use crate::catalog::topic_config::{self, ConfigSource, ConfigType, Row, Synonym};
 use crate::catalog::{Catalog, Topic, name};
 use crate::config::{Form, KafkaConfig};
@@ -104,7 +105,8 @@ impl Describer<'_> {
             Some(ResourceType::Group) if name.is_empty() => {
                 Err(invalid_request("Group name must not be empty"))
             }
-            Some(ResourceType::ClientMetrics | ResourceType::Group) => Ok(Vec::new()),
+            Some(ResourceType::ClientMetrics) => Ok(Vec::new()),
+            Some(ResourceType::Group) => Ok(self.group(resource)),
             None => Err(invalid_request(MALFORMED)),
         }
     }
@@ -186,6 +188,40 @@ impl Describer<'_> {
         fixed
             .chain(topic_config::TABLE.iter().map(dynamic))
             .filter(|config| resource.asks_for(config.name))
+            .collect()
+    }
+
+    /// There need not be such a group. What it sets is told as it was given, not as the broker's bounds
+    /// have it.
+    fn group(&self, resource: &DescribeConfigsResource) -> Vec<Described> {
+        let values = self.catalog.groups().set_for(&resource.resource_name);
+        let described = |row: &group_config::Row| {
+            let set = values.get(row.name).map(|value| Synonym {
+                name: row.name,
+                value: value.clone(),
+                source: ConfigSource::Group,
+            });
+            let option = self.options.iter().find(|o| o.name == row.broker_name);
+            let of_broker = option.into_iter().flat_map(|option| {
+                let (value, default) = (option.value.clone(), option.default.clone());
+                topic_config::broker_synonyms(row.broker_name, value, default)
+            });
+            let synonyms: Vec<_> = set.into_iter().chain(of_broker).collect();
+            Described {
+                name: row.name,
+                kind: ConfigType::Int,
+                doc: row.doc,
+                read_only: false,
+                value: synonyms
+                    .first()
+                    .map(|s| s.value.clone())
+                    .unwrap_or_default(),
+                synonyms,
+            }
+        };
+        let rows = group_config::TABLE.iter();
+        rows.filter(|row| resource.asks_for(row.name))
+            .map(described)
             .collect()
     }
 
@@ -302,6 +338,7 @@ mod tests {
     use super::*;
     use crate::catalog::Values;
     use crate::catalog::broker_config::BrokerConfigs;
+    use crate::catalog::group_config::GroupConfigs;
     use crate::catalog::topic_config::TopicConfig;
     use crate::config::{Config, Host, file_layer, resolve};
 
@@ -333,7 +370,7 @@ mod tests {
         }
     }
 
-    /// With a topic `t` that sets `segment.bytes`, configs that are set for brokers, and all that can
+    /// With a topic `t` that sets `segment.bytes`, a group `g` that sets its session, configs that are set for brokers, and all that can
     /// be asked for besides.
     fn describe(resources: &[DescribeConfigsResource]) -> Vec<DescribeConfigsResult> {
         let config = config();
@@ -342,11 +379,14 @@ mod tests {
             let values = [("message.max.bytes".to_owned(), value.to_owned())];
             broker.set(of, Values::from(values));
         }
+        let mut groups = GroupConfigs::default();
+        let session = ("consumer.session.timeout.ms".to_owned(), "50000".to_owned());
+        groups.set("g".to_owned(), Values::from([session]));
         let given = [("segment.bytes", Some(" 1048576 "))].into_iter();
         let (configs, own) = topic_config::check(broker.defaults(), given).expect("good configs");
         let topic = Topic::new(&"t".into(), 1, own).expect("an id");
         let describer = Describer {
-            catalog: &Catalog::new(broker, [Topic { configs, ..topic }]),
+            catalog: &Catalog::new(broker, [Topic { configs, ..topic }]).with_groups(groups),
             brokers: Brokers {
                 ids: vec![config.broker_id],
                 this: config.broker_id,
@@ -449,10 +489,17 @@ mod tests {
                 ("group.max.session.timeout.ms", 3),
                 ("group.max.size", 3),
                 ("group.consumer.session.timeout.ms", 3),
+                ("group.consumer.min.session.timeout.ms", 3),
+                ("group.consumer.max.session.timeout.ms", 3),
                 ("group.consumer.heartbeat.interval.ms", 3),
+                ("group.consumer.min.heartbeat.interval.ms", 3),
+                ("group.consumer.max.heartbeat.interval.ms", 3),
                 ("group.consumer.max.size", 3),
                 ("group.consumer.assignors", 7),
                 ("group.consumer.assignment.interval.ms", 3),
+                ("group.consumer.min.assignment.interval.ms", 3),
+                ("group.consumer.max.assignment.interval.ms", 3),
+                ("group.consumer.regex.refresh.interval.ms", 3),
                 ("group.consumer.migration.policy", 2),
                 ("offsets.topic.num.partitions", 3),
                 ("offset.metadata.max.bytes", 3),
@@ -522,6 +569,35 @@ mod tests {
     }
 
     #[test]
+    fn a_groups_config_tells_its_value_and_what_stands_behind_it() {
+        let configs = described(GROUP, "g", None);
+        assert_eq!(configs.len(), group_config::TABLE.len());
+        let [set, unset, ..] = &configs[..] else {
+            panic!("{configs:?}");
+        };
+        let (session, of_broker) = (
+            "consumer.session.timeout.ms",
+            "group.consumer.session.timeout.ms",
+        );
+        assert_eq!(
+            (&*set.name, set.value.as_deref(), set.config_source),
+            (session, Some("50000"), 8)
+        );
+        assert_eq!(
+            synonyms(set),
+            [(session, Some("50000"), 8), (of_broker, Some("45000"), 5)]
+        );
+        let of_broker = ("group.consumer.heartbeat.interval.ms", Some("5000"), 5);
+        assert_eq!((synonyms(unset), unset.config_source), (vec![of_broker], 5));
+        let of_nobody = described(
+            GROUP,
+            "nobody",
+            Some(&[session, "share.session.timeout.ms"]),
+        );
+        assert_eq!((of_nobody.len(), of_nobody[0].config_source), (1, 5));
+    }
+
+    #[test]
     fn what_topics_and_the_broker_share_has_one_default() {
         let defaults = described(BROKER, "1", None);
         for topic in described(TOPIC, "t", None) {
@@ -537,12 +613,7 @@ mod tests {
 
     #[test]
     fn what_this_broker_has_none_of_is_described_as_empty() {
-        for (resource_type, name) in [
-            (LOGGER, "1"),
-            (LOGGER, "+1"),
-            (CLIENT_METRICS, "c"),
-            (GROUP, "g"),
-        ] {
+        for (resource_type, name) in [(LOGGER, "1"), (LOGGER, "+1"), (CLIENT_METRICS, "c")] {
             assert_eq!(described(resource_type, name, None), []);
         }
     }

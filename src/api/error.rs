@@ -1,6 +1,7 @@
 //! What goes wrong below, as Kafka's error codes: the one place that maps them.
 
 use crate::catalog::alter::AlterError;
+use crate::catalog::group_config::GroupConfigError;
 use crate::catalog::keeper::{ChangeError, NotStored};
 use crate::fetch_session::SessionError;
 use crate::group::AppendError;
@@ -99,13 +100,18 @@ impl From<&AlterError> for ErrorCode {
         match error {
             AlterError::TopicName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             AlterError::UnknownTopic(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            AlterError::TopicNotAList { .. }
+            AlterError::NotAList { .. }
             | AlterError::BrokerNotAList { .. }
             | AlterError::UnknownBrokerConfig(_)
             | AlterError::Topic(_) => ErrorCode::INVALID_CONFIG,
             AlterError::DefaultTopic | AlterError::NotDynamic(_) | AlterError::Broker(_) => {
                 ErrorCode::INVALID_REQUEST
             }
+            AlterError::Group(GroupConfigError::NoName | GroupConfigError::LongName) => {
+                ErrorCode::INVALID_REQUEST
+            }
+            AlterError::Group(GroupConfigError::TooMany) => ErrorCode::POLICY_VIOLATION,
+            AlterError::Group(_) => ErrorCode::INVALID_CONFIG,
             AlterError::NotStored(why) => (*why).into(),
         }
     }

@@ -1,8 +1,8 @@
-//! IncrementalAlterConfigs (44): changes single configs of topics and brokers. KIP-339, KIP-226
-//! (brokers), KIP-412 (loggers).
+//! IncrementalAlterConfigs (44): changes single configs of topics, brokers and groups. KIP-339,
+//! KIP-226 (brokers), KIP-412 (loggers), KIP-848 (groups).
 //!
-//! Loggers, subscriptions to clients' metrics (KIP-714) and groups have no configs here; what is asked
-//! of them is refused as Kafka does for configs that it does not know.
+//! Loggers and subscriptions to clients' metrics (KIP-714) have no configs here; what is asked of them
+//! is refused as Kafka does for configs that it does not know.
 
 use std::collections::{HashMap, HashSet};
 
@@ -235,9 +235,13 @@ fn check(
             check_loggers(resource, brokers)?;
             Ok(None)
         }
-        ResourceType::ClientMetrics | ResourceType::Group => {
+        ResourceType::Group => {
             let by = alteration(resource, way).map_err(|_| Unusable::UnknownOperation)?;
-            check_unknown(resource, &by)?;
+            Ok(Some((Resource::Group(name.to_string()), by)))
+        }
+        ResourceType::ClientMetrics => {
+            let by = alteration(resource, way).map_err(|_| Unusable::UnknownOperation)?;
+            check_metrics(name, &by)?;
             Ok(None)
         }
     }
@@ -307,25 +311,14 @@ fn check_loggers(resource: &AlterConfigsResource, brokers: &Brokers) -> Result<(
     Err(Refusal::invalid_request(text))
 }
 
-/// No config of groups and of subscriptions to clients' metrics is known.
-fn check_unknown(resource: &AlterConfigsResource, by: &Alteration) -> Result<(), Refusal> {
-    let group = ResourceType::of(resource.resource_type) == Some(ResourceType::Group);
-    let unknown = by.names_set().next();
-    match (group, unknown) {
-        (true, _) if resource.resource_name.is_empty() => Err(Refusal::invalid_request(
-            "Default group resources are not allowed.",
-        )),
-        (false, _) if resource.resource_name.is_empty() => {
-            Err(Refusal::invalid_request("Subscription name can't be empty"))
-        }
-        (true, Some(name)) => Err(Refusal::new(
-            ErrorCode::INVALID_CONFIG,
-            format!("Unknown group config name: {name}"),
-        )),
-        (false, Some(name)) => Err(Refusal::invalid_request(format!(
+/// No config of subscriptions to clients' metrics is known.
+fn check_metrics(name: &str, by: &Alteration) -> Result<(), Refusal> {
+    match by.names_set().next() {
+        _ if name.is_empty() => Err(Refusal::invalid_request("Subscription name can't be empty")),
+        Some(name) => Err(Refusal::invalid_request(format!(
             "Unknown client metrics configuration: {name}"
         ))),
-        (_, None) => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -503,14 +496,6 @@ mod tests {
                 INVALID,
                 "Subscription name can't be empty",
             ),
-            (GROUP, "g", set, config, "Unknown group config name: b"),
-            (
-                GROUP,
-                "",
-                &[],
-                INVALID,
-                "Default group resources are not allowed.",
-            ),
         ] {
             let said = said(&[resource(resource_type, name, configs)], Way::Each);
             assert_eq!(said, [(code, text.to_owned())]);
@@ -522,11 +507,7 @@ mod tests {
     #[test]
     fn what_has_nothing_to_set_is_let_be() {
         let delete = &[("b", DELETE, None)];
-        for (resource_type, name, configs) in [
-            (LOGGER, "+1", &[][..]),
-            (METRICS, "c", delete),
-            (GROUP, "g", delete),
-        ] {
+        for (resource_type, name, configs) in [(LOGGER, "+1", &[][..]), (METRICS, "c", delete)] {
             let checked = check_all(
                 &[resource(resource_type, name, configs)],
                 Way::Each,
@@ -542,6 +523,7 @@ mod tests {
         let asked = [
             resource(TOPIC, "t", &configs),
             resource(BROKER, "", &configs),
+            resource(GROUP, "g", &configs),
         ];
         let operations = vec![
             ("b".to_owned(), Operation::Set("c".to_owned())),
@@ -553,7 +535,8 @@ mod tests {
             check_all(&asked, Way::Each, &brokers()),
             [
                 Ok(Some((topic, each.clone()))),
-                Ok(Some((Resource::Broker(None), each)))
+                Ok(Some((Resource::Broker(None), each.clone()))),
+                Ok(Some((Resource::Group("g".to_owned()), each)))
             ]
         );
         let shards = Brokers {

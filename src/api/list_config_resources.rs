@@ -1,5 +1,5 @@
 //! ListConfigResources (74): what has configs. KIP-1142; version 0 was ListClientMetricsResources
-//! (KIP-714). Groups and subscriptions to clients' metrics have none here.
+//! (KIP-714). There are no subscriptions to clients' metrics here.
 
 use super::config_resource::ResourceType;
 use super::{Api, Call, Handled};
@@ -36,6 +36,7 @@ fn handle(mut call: Call) -> Handled {
 /// The types that are listed; others have nothing to list.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
+    groups: bool,
     loggers: bool,
     brokers: bool,
     topics: bool,
@@ -49,6 +50,7 @@ impl Asked {
         let all = version >= TYPES_VERSION_MIN && types.is_empty();
         let has = |of| all || types.contains(&of);
         Some(Asked {
+            groups: has(ResourceType::Group),
             loggers: has(ResourceType::BrokerLogger),
             brokers: has(ResourceType::Broker),
             topics: has(ResourceType::Topic),
@@ -66,6 +68,10 @@ fn list(catalog: &Catalog, facts: &Facts, asked: Asked) -> Vec<ConfigResource> {
         brokers.map(move |broker| resource(of, broker.id.to_string().into()))
     };
     let mut resources = Vec::new();
+    if asked.groups {
+        let names = catalog.groups().names().map(str::to_owned);
+        resources.extend(names.map(|name| resource(ResourceType::Group, name.into())));
+    }
     if asked.loggers {
         resources.extend(brokers(ResourceType::BrokerLogger));
     }
@@ -91,6 +97,7 @@ mod tests {
         };
         let asked = Asked::of(version, &request)?;
         let all = [
+            (asked.groups, "groups"),
             (asked.loggers, "loggers"),
             (asked.brokers, "brokers"),
             (asked.topics, "topics"),
@@ -105,13 +112,16 @@ mod tests {
 
     #[test]
     fn no_type_asks_for_all_but_before_there_were_types() {
-        assert_eq!(asked(1, &[]), Some(vec!["loggers", "brokers", "topics"]));
+        assert_eq!(
+            asked(1, &[]),
+            Some(vec!["groups", "loggers", "brokers", "topics"])
+        );
         assert_eq!(asked(0, &[]), Some(vec![]));
     }
 
     #[test]
     fn an_unknown_type_spoils_the_request() {
-        assert_eq!(asked(1, &[2, 2, 32]), Some(vec!["topics"]));
+        assert_eq!(asked(1, &[2, 2, 32]), Some(vec!["groups", "topics"]));
         assert_eq!(asked(1, &[4, 16]), Some(vec!["brokers"]));
         for unknown in [0, 1, 99, -1] {
             assert_eq!(asked(1, &[2, unknown]), None);

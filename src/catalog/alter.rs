@@ -5,6 +5,7 @@
 //! Checks come in Kafka's order, and their texts are Kafka's, but for configs that are not known or
 //! have no effect here: those are refused, for topics and for brokers.
 
+use super::group_config::GroupConfigError;
 use super::keeper::NotStored;
 use super::log::Entry;
 use super::name::{self, NameError};
@@ -18,6 +19,7 @@ pub enum Resource {
     Topic(String),
     /// One broker, or all of them together.
     Broker(Option<i32>),
+    Group(String),
 }
 
 /// How configs are changed.
@@ -50,7 +52,7 @@ pub enum AlterError {
     #[error("The topic '{0}' does not exist.")]
     UnknownTopic(String),
     #[error("Can't {} to key {name} because its type is not LIST.", .operation.to_uppercase())]
-    TopicNotAList {
+    NotAList {
         operation: &'static str,
         name: String,
     },
@@ -67,6 +69,8 @@ pub enum AlterError {
     Topic(ConfigError),
     #[error(transparent)]
     Broker(ConfigError),
+    #[error(transparent)]
+    Group(#[from] GroupConfigError),
     #[error(transparent)]
     NotStored(#[from] NotStored),
 }
@@ -86,6 +90,7 @@ impl Catalog {
         match of {
             Resource::Topic(name) => self.alter_topic(name, by),
             Resource::Broker(broker) => self.alter_broker(*broker, by),
+            Resource::Group(name) => self.alter_group(name, by),
         }
     }
 
@@ -116,7 +121,7 @@ impl Catalog {
         match topic_config::row(name) {
             Ok(row) if row.kind == ConfigType::List => Ok(row.value(self.broker().started())),
             Err(error @ ConfigError::NotSupported(_)) => Err(AlterError::Topic(error)),
-            _ => Err(AlterError::TopicNotAList {
+            _ => Err(AlterError::NotAList {
                 operation,
                 name: name.to_owned(),
             }),
@@ -155,6 +160,19 @@ impl Catalog {
             true => Err(AlterError::BrokerNotAList { operation, name }),
             false => Err(AlterError::UnknownBrokerConfig(name)),
         }
+    }
+
+    fn alter_group(&self, name: &str, by: &Alteration) -> Result<Option<Entry>, AlterError> {
+        let before = self.groups().set_for(name);
+        let asked = by.of(before, |operation, name| {
+            let name = name.to_owned();
+            Err(AlterError::NotAList { operation, name })
+        })?;
+        let configs = self.groups().check(name, &asked)?;
+        Ok((configs != *before).then(|| Entry::GroupConfigs {
+            group: name.to_owned(),
+            configs,
+        }))
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::broker_config::BrokerConfigs;
 use super::topic_config::TopicConfig;
 use super::{Catalog, Topic, Values};
 use crate::store::local::file;
@@ -42,6 +41,11 @@ pub(super) enum Entry {
     /// All configs that are set for a broker from now on, or for all brokers together.
     BrokerConfigs {
         broker: Option<i32>,
+        configs: Values,
+    },
+    /// All configs that a group sets from now on.
+    GroupConfigs {
+        group: String,
         configs: Values,
     },
     /// Producer ids below this may have been given away.
@@ -167,10 +171,10 @@ struct Replayed {
 }
 
 impl Replayed {
-    /// `broker` is what this broker was started with.
-    fn of(lines: &[u8], broker: BrokerConfigs) -> Self {
+    /// `catalog` is that of a broker on which nothing was done yet.
+    fn of(lines: &[u8], catalog: Catalog) -> Self {
         let mut replayed = Replayed {
-            catalog: Catalog::new(broker, []),
+            catalog,
             producer_ids_below: 0,
             places: Places::default(),
             len: 0,
@@ -198,26 +202,22 @@ impl Replayed {
 }
 
 impl CatalogLog {
-    /// Opens the log on the disk or makes an empty one, and replays it. `broker` is what this broker was
-    /// started with. Blocking.
-    pub fn open(path: &Path, broker: BrokerConfigs) -> io::Result<Self> {
+    /// Opens the log on the disk or makes an empty one, and replays it. `catalog` is that
+    /// of a broker on which nothing was done yet. Blocking.
+    pub fn open(path: &Path, catalog: Catalog) -> io::Result<Self> {
         let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
-        let replayed = Replayed::of(&bytes, broker);
+        let replayed = Replayed::of(&bytes, catalog);
         let file = LogFile::open(path, &bytes, replayed.len)?;
         Ok(replayed.log(Home::Disk(file)))
     }
 
     /// The log in SeaweedFS, which has these lines.
-    pub fn in_seaweedmq(
-        file: CatalogFile,
-        lines: &[u8],
-        broker: BrokerConfigs,
-    ) -> io::Result<Self> {
-        let replayed = Replayed::of(lines, broker);
+    pub fn in_seaweedmq(file: CatalogFile, lines: &[u8], catalog: Catalog) -> io::Result<Self> {
+        let replayed = Replayed::of(lines, catalog);
         if replayed.len < lines.len() {
             let text = format!("the catalog is damaged at byte {}", replayed.len);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -404,6 +404,7 @@ fn decode(line: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::broker_config::BrokerConfigs;
     use crate::store::local::fault::{self, Op};
 
     fn topic(name: &str) -> Topic {
@@ -416,7 +417,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> io::Result<CatalogLog> {
-        CatalogLog::open(path, BrokerConfigs::default())
+        CatalogLog::open(path, Catalog::default())
     }
 
     fn created(topics: &[Topic]) -> Vec<Entry> {
@@ -455,7 +456,8 @@ mod tests {
             segment_bytes: 6,
             ..TopicConfig::default()
         };
-        let log = CatalogLog::open(&path, BrokerConfigs::new(1, defaults)).unwrap();
+        let log =
+            CatalogLog::open(&path, Catalog::new(BrokerConfigs::new(1, defaults), [])).unwrap();
         let config = log.catalog().by_name("a").unwrap().config;
         assert_eq!(
             (config.max_message_bytes, config.segment_bytes),
@@ -499,7 +501,7 @@ mod tests {
             broker,
             configs: values(&[(name, value)]),
         };
-        let broker = || BrokerConfigs::new(1, TopicConfig::default());
+        let broker = || Catalog::new(BrokerConfigs::new(1, TopicConfig::default()), []);
         {
             let mut log = CatalogLog::open(&path, broker()).unwrap();
             log.commit(created(&[topic("a")])).unwrap();
@@ -519,6 +521,27 @@ mod tests {
         }
         let defaults = log.catalog().broker().defaults();
         assert_eq!(defaults.segment_bytes, 2 << 20);
+    }
+
+    #[test]
+    fn configs_of_groups_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.log");
+        let set = |group: &str, pairs: &[(&str, &str)]| Entry::GroupConfigs {
+            group: group.to_owned(),
+            configs: values(pairs),
+        };
+        let session = [("consumer.session.timeout.ms", "50000")];
+        {
+            let mut log = open(&path).unwrap();
+            log.commit(vec![set("g", &session), set("h", &session)])
+                .unwrap();
+            log.commit(vec![set("h", &[])]).unwrap();
+        }
+        let log = open(&path).unwrap();
+        let groups = log.catalog().groups();
+        assert_eq!(groups.names().collect::<Vec<_>>(), ["g"]);
+        assert_eq!(groups.of("g").session_timeout_ms, 50_000);
     }
 
     #[test]

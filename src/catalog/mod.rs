@@ -12,12 +12,14 @@ use rustc_hash::FxBuildHasher;
 use crate::store::PartitionId;
 use crate::wire::{StrBytes, Uuid};
 use broker_config::BrokerConfigs;
+use group_config::GroupConfigs;
 use keeper::ChangeError;
 use log::Entry;
 use topic_config::TopicConfig;
 
 pub mod alter;
 pub mod broker_config;
+pub mod group_config;
 pub mod keeper;
 mod log;
 pub mod name;
@@ -83,6 +85,7 @@ pub struct Catalog {
     /// By name with `.` read as `_`, as metrics' names do. Topics created together may share one.
     by_metric_name: HashMap<String, Vec<Arc<Topic>>, FxBuildHasher>,
     broker: BrokerConfigs,
+    groups: GroupConfigs,
     changes: i64,
     partition_count: usize,
 }
@@ -100,6 +103,11 @@ impl Catalog {
         };
         topics.into_iter().for_each(|topic| catalog.insert(topic));
         catalog
+    }
+
+    /// The same with these configs of groups.
+    pub fn with_groups(self, groups: GroupConfigs) -> Self {
+        Catalog { groups, ..self }
     }
 
     pub fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
@@ -132,6 +140,11 @@ impl Catalog {
     /// Configs of brokers, and what they come to for topics.
     pub fn broker(&self) -> &BrokerConfigs {
         &self.broker
+    }
+
+    /// Configs of groups.
+    pub fn groups(&self) -> &GroupConfigs {
+        &self.groups
     }
 
     /// How many changes led to this.
@@ -204,6 +217,7 @@ impl Catalog {
                 self.broker.set(broker, configs);
                 self.take_defaults();
             }
+            Entry::GroupConfigs { group, configs } => self.groups.set(group, configs),
             // They are the log's own.
             Entry::ProducerIds { .. } => {}
         }

@@ -263,6 +263,8 @@ pub enum ConfigSource {
     DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    /// Set for one group.
+    Group = 8,
 }
 
 /// Configs of Kafka's that can be set, by name.
@@ -744,9 +746,9 @@ pub(super) fn row(name: &str) -> Result<&'static Row, ConfigError> {
 }
 
 /// A value as a client gave it, to be read as what its config takes.
-struct Given<'a> {
-    name: &'static str,
-    value: &'a str,
+pub(super) struct Given<'a> {
+    pub name: &'static str,
+    pub value: &'a str,
 }
 
 impl<'a> Given<'a> {
@@ -763,7 +765,7 @@ impl<'a> Given<'a> {
         self.value.trim_matches(|c| c <= ' ')
     }
 
-    fn int(&self, min: i32) -> Result<i32, ConfigError> {
+    pub fn int(&self, min: i32) -> Result<i32, ConfigError> {
         self.number("INT", min)
     }
 

@@ -169,14 +169,28 @@ options! {
         group_cooperative: bool = Is("true"), Choice(&["true", "false"]);
         /// Session of a member of the consumer protocol: the time after which it is taken for dead if it gives no sign of life.
         group_consumer_session_timeout as "group_consumer_session_timeout_ms": Duration = Is("45000"), millis(1, I32_MAX), kafka "group.consumer.session.timeout.ms";
+        /// Shortest session that a group may be set to.
+        group_consumer_min_session_timeout as "group_consumer_min_session_timeout_ms": Duration = Is("45000"), millis(1, I32_MAX), kafka "group.consumer.min.session.timeout.ms";
+        /// Longest session that a group may be set to.
+        group_consumer_max_session_timeout as "group_consumer_max_session_timeout_ms": Duration = Is("60000"), millis(1, I32_MAX), kafka "group.consumer.max.session.timeout.ms";
         /// Time between two heartbeats, as members of the consumer protocol are told.
         group_consumer_heartbeat_interval as "group_consumer_heartbeat_interval_ms": Duration = Is("5000"), millis(1, I32_MAX), kafka "group.consumer.heartbeat.interval.ms";
+        /// Shortest time between two heartbeats that a group may be set to.
+        group_consumer_min_heartbeat_interval as "group_consumer_min_heartbeat_interval_ms": Duration = Is("5000"), millis(1, I32_MAX), kafka "group.consumer.min.heartbeat.interval.ms";
+        /// Longest time between two heartbeats that a group may be set to.
+        group_consumer_max_heartbeat_interval as "group_consumer_max_heartbeat_interval_ms": Duration = Is("15000"), millis(1, I32_MAX), kafka "group.consumer.max.heartbeat.interval.ms";
         /// Members of one group of the consumer protocol.
         group_consumer_max_size: usize = Is("2147483647"), count(1, I32_MAX), kafka "group.consumer.max.size";
         /// Assignors that members of the consumer protocol may ask for; the first is for those that do not.
         group_consumer_assignors: Vec<Assignor> = Is("uniform,range"), List("uniform|range"), kafka "group.consumer.assignors";
         /// Shortest time between two times that the partitions of a group of the consumer protocol are shared out.
         group_consumer_assignment_interval as "group_consumer_assignment_interval_ms": Duration = Is("1000"), millis(0, HOUR_MS), kafka "group.consumer.assignment.interval.ms";
+        /// Shortest such time that a group may be set to.
+        group_consumer_min_assignment_interval as "group_consumer_min_assignment_interval_ms": Duration = Is("0"), millis(0, HOUR_MS), kafka "group.consumer.min.assignment.interval.ms";
+        /// Longest such time that a group may be set to.
+        group_consumer_max_assignment_interval as "group_consumer_max_assignment_interval_ms": Duration = Is("15000"), millis(0, HOUR_MS), kafka "group.consumer.max.assignment.interval.ms";
+        /// Longest time between two times that the topics of regular expressions are looked up; they are with every change of topics too.
+        group_consumer_regex_refresh_interval as "group_consumer_regex_refresh_interval_ms": Duration = Is("600000"), millis(10_000, I32_MAX), kafka "group.consumer.regex.refresh.interval.ms";
         /// Whether a group with members goes over to the consumer protocol when such a member joins (upgrade), and back when its last such member goes (downgrade).
         group_consumer_migration_policy: MigrationPolicy = Is("bidirectional"), Choice(MigrationPolicy::NAMES), kafka "group.consumer.migration.policy";
         /// Groups, per shard.
@@ -237,32 +251,34 @@ options! {
 
 impl Config {
     /// Pairs where the first must not exceed the second: a record batch that is allowed has to fit
-    /// into what carries it, and a record that may be compacted must be old enough.
-    fn ordered(&self) -> [[(&'static Opt, usize); 2]; 3] {
+    /// into what carries it, a record that may be compacted must be old enough, and what holds for
+    /// groups lies within the bounds of what they may be set to.
+    fn ordered(&self) -> Vec<[(&'static Opt, usize); 2]> {
         let millis = |time: Duration| usize::try_from(time.as_millis()).unwrap_or(usize::MAX);
+        macro_rules! times {
+            ($($small:ident <= $large:ident),+ $(,)?) => {
+                [$([
+                    (&table::$small, millis(self.$small)),
+                    (&table::$large, millis(self.$large)),
+                ]),+]
+            };
+        }
         let batch = (&table::message_max_bytes, self.message_max_bytes);
-        [
-            [
-                batch,
-                (
-                    &table::socket_request_max_bytes,
-                    self.socket_request_max_bytes,
-                ),
-            ],
-            [
-                batch,
-                (&table::max_uncommitted_bytes, self.max_uncommitted_bytes),
-            ],
-            [
-                (
-                    &table::log_cleaner_min_compaction_lag,
-                    millis(self.log_cleaner_min_compaction_lag),
-                ),
-                (
-                    &table::log_cleaner_max_compaction_lag,
-                    millis(self.log_cleaner_max_compaction_lag),
-                ),
-            ],
-        ]
+        let (request, uncommitted) = (self.socket_request_max_bytes, self.max_uncommitted_bytes);
+        let sizes = [
+            [batch, (&table::socket_request_max_bytes, request)],
+            [batch, (&table::max_uncommitted_bytes, uncommitted)],
+        ];
+        let times = times![
+            log_cleaner_min_compaction_lag <= log_cleaner_max_compaction_lag,
+            group_consumer_min_session_timeout <= group_consumer_session_timeout,
+            group_consumer_session_timeout <= group_consumer_max_session_timeout,
+            group_consumer_min_heartbeat_interval <= group_consumer_heartbeat_interval,
+            group_consumer_heartbeat_interval <= group_consumer_max_heartbeat_interval,
+            group_consumer_heartbeat_interval <= group_consumer_session_timeout,
+            group_consumer_min_assignment_interval <= group_consumer_assignment_interval,
+            group_consumer_assignment_interval <= group_consumer_max_assignment_interval,
+        ];
+        sizes.into_iter().chain(times).collect()
     }
 }

@@ -73,13 +73,11 @@ impl From<&Config> for Options {
                         MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional
                     ),
                     mixes: migration != MigrationPolicy::Disabled,
-                    session_timeout_ms: config.group_consumer_session_timeout.as_millis() as i64,
-                    heartbeat_interval_ms: config.group_consumer_heartbeat_interval.as_millis()
-                        as i32,
                     max_size: config.group_consumer_max_size,
+                    regex_refresh_interval_ms: config
+                        .group_consumer_regex_refresh_interval
+                        .as_millis() as i64,
                     assignors: config.group_consumer_assignors.clone(),
-                    assignment_interval_ms: config.group_consumer_assignment_interval.as_millis()
-                        as i64,
                 },
             },
             limits: Limits {

@@ -35,6 +35,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::Catalog;
+use crate::catalog::group_config::GroupConfig;
 use crate::wire::{StrBytes, join_group, sync_group};
 use assignor::Assignor;
 use offsets::{Committed, TopicPartition};
@@ -91,18 +92,15 @@ pub struct Rules {
     pub consumer: ConsumerRules,
 }
 
-/// What holds for groups of the consumer protocol.
+/// What holds for groups of the consumer protocol, beside the configs of each that the catalog has.
 #[derive(Debug, Clone)]
 pub struct ConsumerRules {
-    pub session_timeout_ms: i64,
-    /// What members are told.
-    pub heartbeat_interval_ms: i32,
     /// Members of one group.
     pub max_size: usize,
     /// Those that members may ask for; the first is for those that do not.
     pub assignors: Vec<Assignor>,
-    /// Between two times that the partitions of a group are shared out (KIP-1263).
-    pub assignment_interval_ms: i64,
+    /// A regular expression is resolved with every change of the catalog, and again after this time.
+    pub regex_refresh_interval_ms: i64,
     /// A classic group becomes one of these when a member of their protocol joins.
     pub upgrades: bool,
     /// One of these becomes a classic group when all of its members are classic.
@@ -115,11 +113,9 @@ pub struct ConsumerRules {
 impl Default for ConsumerRules {
     fn default() -> Self {
         ConsumerRules {
-            session_timeout_ms: 45_000,
-            heartbeat_interval_ms: 5000,
             max_size: i32::MAX as usize,
             assignors: Assignor::ALL.to_vec(),
-            assignment_interval_ms: 1000,
+            regex_refresh_interval_ms: 600_000,
             upgrades: true,
             downgrades: true,
             mixes: true,
@@ -137,6 +133,12 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// What is set for a group of the consumer protocol. Looked up with each use: a group goes by a change
+    /// from its next event on.
+    fn config_of(&self, group: &str) -> GroupConfig {
+        self.catalog.groups().of(group)
+    }
+
     fn in_ms(&self, ms: i64) -> i64 {
         self.now.steady_ms.saturating_add(ms.max(0))
     }

@@ -24,6 +24,7 @@ use super::load::Replay;
 use super::messages::{Commit, GroupReply, GroupRequest, TopicOffsets};
 use super::offsets::{Committed, TopicPartition};
 use super::{AppendError, Caller, ConsumerRules, Group, Now, Rules, State, Step, Ticket, classic};
+use crate::catalog::group_config::{GroupBounds, GroupConfig, GroupConfigs};
 use crate::record::Builder;
 use crate::wire::consumer_protocol::{self, Assignment, Subscription};
 use crate::wire::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
@@ -128,6 +129,7 @@ struct World {
     names: Vec<StrBytes>,
     partitions: i32,
     topics: consumers::Topics,
+    configs: GroupConfigs,
     /// What members of the consumer protocol were told and have not given up, by their ids.
     may_own: HashMap<StrBytes, BTreeSet<i32>>,
     clients: Vec<Client>,
@@ -151,6 +153,20 @@ struct World {
     prints: bool,
 }
 
+/// What holds for groups of the consumer protocol that set nothing, and what they may be set to.
+fn bounds(assignment_interval_ms: i32) -> GroupBounds {
+    let config = |session_timeout_ms, heartbeat_interval_ms, assignment_interval_ms| GroupConfig {
+        session_timeout_ms,
+        heartbeat_interval_ms,
+        assignment_interval_ms,
+    };
+    GroupBounds {
+        defaults: config(10_000, HEARTBEAT_MS as i32, assignment_interval_ms),
+        min: config(1000, 500, 0),
+        max: config(30_000, 5000, 5000),
+    }
+}
+
 impl World {
     fn new(seed: u64, clients: usize) -> Self {
         let mut bytes = [0; 32];
@@ -163,13 +179,11 @@ impl World {
             group_max_size,
             check_assignments: true,
             consumer: ConsumerRules {
-                session_timeout_ms: 10_000,
-                heartbeat_interval_ms: HEARTBEAT_MS as i32,
                 max_size: group_max_size,
-                assignment_interval_ms: [0, 1000, 5000][rng.random_range(0..3_usize)],
                 ..ConsumerRules::default()
             },
         };
+        let bounds = bounds([0, 1000, 5000][rng.random_range(0..3_usize)]);
         let trouble = match rng.random_range(0..3) {
             0 => Trouble {
                 lost_replies: 0,
@@ -200,6 +214,7 @@ impl World {
                 .collect(),
             partitions: rng.random_range(1..=12),
             topics: consumers::Topics::default(),
+            configs: GroupConfigs::new(bounds),
             may_own: HashMap::new(),
             clients: Vec::new(),
             sent: HashMap::new(),
@@ -956,6 +971,7 @@ impl World {
             60..64 if self.groups.is_some() => self.crash_coordinator(),
             64..68 => self.delete_or_commit(),
             68..74 => self.change_topics(),
+            74..78 => self.change_configs(),
             _ => {}
         }
         let ms = self.rng.random_range(0..8000);

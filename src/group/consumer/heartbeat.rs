@@ -282,7 +282,7 @@ impl Group {
             member_epoch: current.map_or(0, |c| c.epoch),
             assignment: current.filter(|_| is_told).map(assignment),
             member_id: Some(member_id),
-            heartbeat_interval_ms: step.rules.consumer.heartbeat_interval_ms,
+            heartbeat_interval_ms: step.config_of(&self.id).heartbeat_interval_ms,
             ..Response::default()
         }
     }

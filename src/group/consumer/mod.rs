@@ -326,10 +326,10 @@ impl Group {
     fn keep_alive(&mut self, id: &StrBytes, step: &Step<'_>) {
         if let Some(member) = self.members.get_mut(id) {
             let session_ms = match &member.terms.classic {
-                Some(classic) => classic.session_timeout_ms.into(),
-                None => step.rules.consumer.session_timeout_ms,
+                Some(classic) => classic.session_timeout_ms,
+                None => step.config_of(&self.id).session_timeout_ms,
             };
-            member.expires_ms = step.in_ms(session_ms);
+            member.expires_ms = step.in_ms(session_ms.into());
             self.wake_ms = self.wake_ms.min(member.expires_ms);
         }
     }
@@ -374,7 +374,8 @@ impl Group {
     /// `has_changed` says so.
     fn refresh(&mut self, has_changed: bool, step: &mut Step<'_>) {
         let changes = step.catalog.changes();
-        if !has_changed && self.seen_changes == Some(changes) && !self.misses_regexes() {
+        let has_seen = self.seen_changes == Some(changes) && !self.misses_regexes(step);
+        if !has_changed && has_seen {
             return;
         }
         let other_topics = self.resolve_regexes(step);
@@ -390,9 +391,10 @@ impl Group {
         }
     }
 
-    fn misses_regexes(&self) -> bool {
+    fn misses_regexes(&self, step: &Step<'_>) -> bool {
+        let is_fresh = |regex| self.regexes.get(regex).is_some_and(|r| r.is_fresh(step));
         let mut regexes = self.members.values().map(|m| &m.terms.regex);
-        regexes.any(|regex| !regex.is_empty() && !self.regexes.contains_key(regex))
+        regexes.any(|regex| !regex.is_empty() && !is_fresh(regex))
     }
 
     /// True if one of them stands for other topics now.
@@ -412,14 +414,16 @@ impl Group {
         let mut other_topics = false;
         for regex in used {
             let known = self.regexes.get(&regex);
-            if known.is_some() && self.seen_changes == Some(changes) {
+            let is_fresh = known.is_some_and(|known| known.is_fresh(step));
+            if is_fresh && self.seen_changes == Some(changes) {
                 continue;
             }
             let topics = subscription::resolve(&regex, step.catalog);
-            if known.is_some_and(|known| known.topics == topics) {
+            let is_same = known.is_some_and(|known| known.topics == topics);
+            if is_same && is_fresh {
                 continue;
             }
-            other_topics |= known.is_some();
+            other_topics |= known.is_some() && !is_same;
             self.mark(ConsumerRecord::RegularExpression, &regex);
             let resolved = subscription::Resolved {
                 topics,
@@ -433,15 +437,15 @@ impl Group {
 
     /// Shares partitions out anew if the group has a new epoch, not more often than it may (KIP-1263).
     fn assign(&mut self, step: &Step<'_>) {
-        let rules = &step.rules.consumer;
         let now_ms = step.now.wall_ms;
+        let interval_ms = step.config_of(&self.id).assignment_interval_ms;
         // A clock that was set back must not put it off.
-        let next_ms = self.target_ms.saturating_add(rules.assignment_interval_ms);
+        let next_ms = self.target_ms.saturating_add(interval_ms.into());
         let is_too_early = self.target_ms != 0 && (self.target_ms..next_ms).contains(&now_ms);
         if self.epoch <= self.target_epoch || is_too_early {
             return;
         }
-        let assignor = self.preferred(&rules.assignors);
+        let assignor = self.preferred(&step.rules.consumer.assignors);
         let shares = assignor.assign(&self.subscribers(step.catalog));
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for (id, share) in ids.iter().zip(shares) {

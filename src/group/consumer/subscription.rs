@@ -6,6 +6,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::member::Terms;
 use crate::catalog::Catalog;
+use crate::group::Step;
 use crate::wire::{StrBytes, Uuid};
 
 /// Bytes that a compiled regular expression, and what it needs to match, may take.
@@ -19,6 +20,15 @@ pub struct Resolved {
     pub version: i64,
     /// Milliseconds since the epoch.
     pub resolved_ms: i64,
+}
+
+impl Resolved {
+    /// It need not be looked at again for its age. A clock that was set back must not put that off.
+    pub fn is_fresh(&self, step: &Step<'_>) -> bool {
+        let interval_ms = step.rules.consumer.regex_refresh_interval_ms;
+        let until_ms = self.resolved_ms.saturating_add(interval_ms);
+        (self.resolved_ms..until_ms).contains(&step.now.wall_ms)
+    }
 }
 
 pub type Regexes = BTreeMap<StrBytes, Resolved>;

@@ -1,8 +1,9 @@
 //! The rules of a group of the consumer protocol that no wire test waits for: time, and a log that fails.
 
 use super::*;
-use crate::catalog::Topic;
+use crate::catalog::group_config::{GroupBounds, GroupConfigs};
 use crate::catalog::topic_config::TopicConfig;
+use crate::catalog::{Topic, Values};
 use crate::group::{Caller, Effect, Now, Rules};
 use crate::wire::consumer_group_heartbeat::{Request, Response, TopicPartitions};
 
@@ -14,6 +15,13 @@ struct Room {
     catalog: Catalog,
     now_ms: i64,
     out: Vec<Effect>,
+}
+
+/// All groups share partitions out no more often than this.
+fn groups(assignment_interval_ms: i32) -> GroupConfigs {
+    let mut bounds = GroupBounds::default();
+    bounds.defaults.assignment_interval_ms = assignment_interval_ms;
+    GroupConfigs::new(bounds)
 }
 
 impl Room {
@@ -31,12 +39,12 @@ impl Room {
                 initial_rebalance_delay_ms: 0,
                 group_max_size: 10,
                 check_assignments: true,
-                consumer: crate::group::ConsumerRules {
-                    assignment_interval_ms: 0,
-                    ..Default::default()
-                },
+                consumer: crate::group::ConsumerRules::default(),
             },
-            catalog: [topic].into_iter().collect(),
+            catalog: [topic]
+                .into_iter()
+                .collect::<Catalog>()
+                .with_groups(groups(0)),
             now_ms: 1000,
             out: Vec::new(),
         }
@@ -187,7 +195,7 @@ fn an_answer_is_an_error_if_records_before_it_failed() {
 #[test]
 fn partitions_are_shared_out_no_more_often_than_they_may() {
     let mut room = Room::new(2);
-    room.rules.consumer.assignment_interval_ms = 5000;
+    room.catalog = std::mem::take(&mut room.catalog).with_groups(groups(5000));
     room.heartbeat(&join("a")).unwrap();
     let response = room.heartbeat(&join("b")).unwrap();
     assert_eq!((response.member_epoch, told(&response)), (2, Some(vec![])));
@@ -198,6 +206,55 @@ fn partitions_are_shared_out_no_more_often_than_they_may() {
     room.now_ms = 6000;
     room.heartbeat(&stay("b", 2, None)).unwrap();
     assert_eq!(room.group.state(), State::Reconciling);
+}
+
+#[test]
+fn a_session_that_is_set_anew_holds_from_the_next_heartbeat_on() {
+    let mut room = Room::new(1);
+    room.heartbeat(&join("a")).unwrap();
+    let told_until = room.group.wake_ms();
+    assert_eq!(told_until, room.now_ms + 45_000);
+    let mut configs = groups(0);
+    let session = ("consumer.session.timeout.ms".to_owned(), "50000".to_owned());
+    configs.set("g".to_owned(), Values::from([session]));
+    room.catalog = std::mem::take(&mut room.catalog).with_groups(configs);
+    room.now_ms += 5000;
+    room.heartbeat(&stay("a", 2, None)).unwrap();
+    room.now_ms = told_until + 5000 + 4999;
+    room.step(|group, step| group.expire(step));
+    assert_eq!(room.group.size(), 1);
+    room.now_ms += 1;
+    room.step(|group, step| group.expire(step));
+    assert_eq!(room.group.size(), 0);
+}
+
+#[test]
+fn a_regular_expression_is_looked_up_again_when_it_is_old() {
+    let mut room = Room::new(1);
+    let request = Request {
+        subscribed_topic_names: None,
+        subscribed_topic_regex: Some("t|u".into()),
+        ..join("a")
+    };
+    room.heartbeat(&request).unwrap();
+    let began_ms = room.now_ms;
+    let resolved = |room: &Room| {
+        let regex = &room.group.regexes["t|u"];
+        (regex.topics.len(), regex.resolved_ms)
+    };
+    for (after_ms, resolved_ms) in [(599_999, 0), (600_000, 600_000)] {
+        // It is not taken for dead meanwhile.
+        room.group.wake_ms = NEVER_MS;
+        room.now_ms = began_ms + after_ms;
+        room.appended(Ok(()));
+        let epoch = room.heartbeat(&stay("a", 2, None)).unwrap().member_epoch;
+        assert_eq!((epoch, resolved(&room)), (2, (1, began_ms + resolved_ms)));
+        assert_eq!(
+            room.out.is_empty(),
+            resolved_ms == 0,
+            "its record says when"
+        );
+    }
 }
 
 #[test]

@@ -113,7 +113,44 @@ impl World {
             .partitions
             .map(|p| topic(OTHER, self.topics.life, p));
         let all = [topic(TOPIC, 0, self.partitions)].into_iter().chain(other);
-        Arc::new(all.collect::<Catalog>().after(self.topics.changes))
+        let catalog = all.collect::<Catalog>().with_groups(self.configs.clone());
+        Arc::new(catalog.after(self.topics.changes))
+    }
+
+    /// A group of the consumer protocol gets another config, or loses what it had.
+    pub(super) fn change_configs(&mut self) {
+        let group = self.rng.random_range(0..self.names.len());
+        let (name, ms) = match self.rng.random_range(0..3) {
+            0 => (
+                "consumer.session.timeout.ms",
+                self.rng.random_range(6000..=20_000),
+            ),
+            1 => (
+                "consumer.heartbeat.interval.ms",
+                self.rng.random_range(1000..=4000),
+            ),
+            _ => (
+                "consumer.assignment.interval.ms",
+                self.rng.random_range(0..=5000),
+            ),
+        };
+        let group = self.names[group].to_string();
+        let mut values = self.configs.set_for(&group).clone();
+        if values.remove(name).is_none() {
+            values.insert(name.to_owned(), i32::to_string(&ms));
+        }
+        self.note(format_args!("configs of {group}: {values:?}"));
+        let values = self.configs.check(&group, &values).expect("good values");
+        self.configs.set(group, values);
+        self.topics.changes += 1;
+        self.take_catalog();
+    }
+
+    fn take_catalog(&mut self) {
+        let catalog = self.catalog();
+        if let Some(groups) = &mut self.groups {
+            groups.take_catalog(catalog);
+        }
     }
 
     /// The other topic comes, grows or goes.
@@ -133,10 +170,7 @@ impl World {
         self.topics.changes += 1;
         let told = (self.topics.life, self.topics.partitions);
         self.note(format_args!("the other topic: {told:?}"));
-        let catalog = self.catalog();
-        if let Some(groups) = &mut self.groups {
-            groups.take_catalog(catalog);
-        }
+        self.take_catalog();
     }
 
     /// A new member makes up its id.
