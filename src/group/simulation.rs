@@ -19,6 +19,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand::RngExt;
 use rustc_hash::FxHasher;
 
+use ClientAssignor::{CooperativeSticky, Range, RoundRobin, Sticky};
+use assignors::{ClientAssignor, Counts};
+
 use super::groups::{Groups, Limits, Outcome, Queued};
 use super::load::Replay;
 use super::messages::{Commit, GroupReply, GroupRequest, TopicOffsets};
@@ -26,12 +29,14 @@ use super::offsets::{Committed, TopicPartition};
 use super::{AppendError, Caller, ConsumerRules, Group, Now, Rules, State, Step, Ticket, classic};
 use crate::catalog::group_config::{GroupBounds, GroupConfig, GroupConfigs};
 use crate::record::Builder;
+use crate::store::PartitionId;
 use crate::wire::consumer_protocol::{self, Assignment, Subscription};
 use crate::wire::join_group::{JoinGroupRequestProtocol, JoinGroupResponseMember};
 use crate::wire::leave_group::MemberIdentity;
 use crate::wire::sync_group::SyncGroupRequestAssignment;
 use crate::wire::{ErrorCode, StrBytes, Uuid, heartbeat, join_group, sync_group};
 
+mod assignors;
 mod consumers;
 
 const TOPIC: &str = "t";
@@ -67,6 +72,8 @@ struct Client {
     group: usize,
     instance_id: Option<StrBytes>,
     is_cooperative: bool,
+    /// All eager members of a group share partitions out alike.
+    eager: ClientAssignor,
     session_ms: i32,
     rebalance_ms: i32,
     version: i16,
@@ -258,6 +265,7 @@ impl World {
             group: n % self.names.len(),
             instance_id: is_static.then(|| format!("instance-{n}").into()),
             is_cooperative: rng.random_ratio(1, 2),
+            eager: [Range, RoundRobin, Sticky][n % self.names.len()],
             session_ms: rng.random_range(6000..=10_000),
             rebalance_ms: rng.random_range(8000..=30_000),
             version: if is_static {
@@ -611,14 +619,16 @@ impl World {
             generation_id: one.generation,
             ..Subscription::default()
         };
-        let protocol = |name: &'static str| JoinGroupRequestProtocol {
-            name: name.into(),
+        let protocol = |assignor: &ClientAssignor| JoinGroupRequestProtocol {
+            name: assignor.name().into(),
             metadata: consumer_protocol::encode(&subscription, 2),
         };
+        // Cooperative ones are on their way from eager ones, with whom they share a group.
         let protocols = match one.is_cooperative {
-            true => vec![protocol("cooperative"), protocol("eager")],
-            false => vec![protocol("eager")],
+            true => &[CooperativeSticky, one.eager][..],
+            false => &[one.eager],
         };
+        let protocols = protocols.iter().map(protocol).collect();
         let request = join_group::Request {
             group_id,
             session_timeout_ms: one.session_ms,
@@ -666,36 +676,43 @@ impl World {
         });
     }
 
-    /// A leader's work: each has as many, and with the cooperative protocol nothing goes to another member
-    /// before its owner has given it up.
+    /// A leader's work, by the assignor that was chosen. At times a leader is faulty, and gives a partition
+    /// twice.
     fn assign(
         &mut self,
         members: &[JoinGroupResponseMember],
         protocol: Option<&str>,
     ) -> Vec<SyncGroupRequestAssignment> {
-        let mut owners: BTreeMap<i32, (i32, usize)> = BTreeMap::new();
-        for (n, member) in members.iter().enumerate() {
-            let Ok(told) = consumer_protocol::decode::<Subscription>(member.metadata.clone())
-            else {
+        let topic = Uuid::ZERO;
+        let seen = |member: &JoinGroupResponseMember| {
+            let metadata = member.metadata.clone();
+            let Ok(told) = consumer_protocol::decode::<Subscription>(metadata) else {
                 self.fail("a leader cannot read a member's subscription");
             };
-            for partition in told.owned_partitions.iter().flat_map(|p| &p.partitions) {
-                // Of two who say they own it, the later generation counts (KIP-792).
-                let owner = owners.entry(*partition).or_insert((told.generation_id, n));
-                if owner.0 < told.generation_id {
-                    *owner = (told.generation_id, n);
-                }
+            let owned = told.owned_partitions.iter().flat_map(|p| &p.partitions);
+            assignors::Member {
+                id: member.member_id.clone(),
+                instance_id: member.group_instance_id.clone(),
+                topics: BTreeSet::from([topic]),
+                owned: owned
+                    .map(|index| PartitionId {
+                        topic,
+                        index: *index,
+                    })
+                    .collect(),
+                generation: told.generation_id,
             }
-        }
-        let mut parts: Vec<Vec<i32>> = vec![Vec::new(); members.len()];
-        for partition in 0..self.partitions {
-            let target = partition as usize % members.len();
-            let owner = owners.get(&partition).map(|(_, n)| *n);
-            if protocol == Some("cooperative") && owner.is_some_and(|owner| owner != target) {
-                continue;
-            }
-            parts[target].push(partition);
-        }
+        };
+        let seen: Vec<_> = members.iter().map(seen).collect();
+        // The first versions of JoinGroup have the name too.
+        let Some(assignor) = protocol.and_then(ClientAssignor::of) else {
+            self.fail(&format!("nobody offered the protocol {protocol:?}"));
+        };
+        let shares = assignor.assign(&seen, &Counts::from([(topic, self.partitions)]));
+        let indexes = shares
+            .into_iter()
+            .map(|share| share.iter().map(|id| id.index).collect());
+        let mut parts: Vec<Vec<i32>> = indexes.collect();
         let is_faulty = !self.faulty && members.len() > 1 && self.percent(2);
         self.faulty = is_faulty;
         if is_faulty && let Some(first) = parts[0].first().copied() {
@@ -860,7 +877,7 @@ impl World {
             }
         }
         let one = &mut self.clients[client];
-        let is_cooperative = one.protocol.as_deref() == Some("cooperative");
+        let is_cooperative = one.protocol.as_deref() == Some(CooperativeSticky.name());
         one.rejoins = is_cooperative && !one.owned.is_subset(&assigned);
         one.positions.retain(|partition, _| {
             is_cooperative && assigned.contains(partition) && one.owned.contains(partition)
