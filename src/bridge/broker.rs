@@ -138,7 +138,7 @@ fn refused(reason: String) -> BridgeError {
 }
 
 /// Brokers make paths of it and check nothing.
-fn topic(namespace: &str, name: &str) -> Result<Topic, BridgeError> {
+pub(super) fn topic(namespace: &str, name: &str) -> Result<Topic, BridgeError> {
     let good = |part: &str| {
         (1..=255).contains(&part.len())
             && !part.starts_with('.')

@@ -241,7 +241,20 @@ where
     Q: Message + Send + Sync + 'static,
     A: Message + Default + Send + Sync + 'static,
 {
-    let mut grpc = Grpc::new(channel);
+    unary_of(Grpc::new(channel), role, path, request).await
+}
+
+/// The same with a client of its own limits.
+pub(super) async fn unary_of<Q, A>(
+    mut grpc: Grpc<Channel>,
+    role: Role,
+    path: &'static str,
+    request: Q,
+) -> Result<A, Failure>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
     grpc.ready().await.map_err(not_ready)?;
     let codec = ProstCodec::<Q, A>::default();
     let path = PathAndQuery::from_static(path);

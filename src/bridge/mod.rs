@@ -28,9 +28,10 @@ use bytes::Bytes;
 pub use self::address::{AddressError, ServerAddress};
 pub use self::filer::{etag, path};
 pub use self::proto::filer_pb::{Entry, FileChunk, FuseAttributes};
-pub use self::proto::messaging_pb::BrokerPartitionAssignment;
+pub use self::proto::messaging_pb::{BrokerPartitionAssignment, DataMessage};
 pub use self::proto::schema_pb::{Partition, RecordType};
 pub use self::security::{Security, SecurityError};
+pub use self::streams::{Ack, Change, Changes, Fetched, MessagePlace, PublishedMessage, Publisher};
 pub use self::thread::{Bridge, BridgeThread};
 
 mod address;
@@ -44,6 +45,7 @@ mod peers;
 #[allow(clippy::enum_variant_names)] // The names are SeaweedFS's.
 mod proto;
 mod security;
+mod streams;
 mod thread;
 mod volume;
 
