@@ -9,10 +9,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use shards::{Options, Pin, ReplyTo, Service, Shard};
 use tidegate::bridge::{
-    Bridge, BridgeConfig, BridgeError, BridgeThread, Condition, Entry, FuseAttributes, List,
-    Mutation, Placement, Removal, Role, Security, TopicSpec, Transaction, etag, path,
+    Bridge, BridgeConfig, BridgeError, BridgeThread, Condition, DataMessage, Entry, FuseAttributes,
+    List, Mutation, Placement, Publisher, Removal, Role, Security, TopicSpec, Transaction, etag,
+    path,
 };
 
 mod common;
@@ -812,4 +814,85 @@ fn topics_are_made_and_described() {
             );
         }
     });
+}
+
+#[test]
+fn messages_are_numbered_read_back_and_known_to_be_written() {
+    let mut weed = Weed::start();
+    let (_thread, bridge) = patient(&weed);
+    let spec = TopicSpec {
+        partition_count: 1,
+        ..TopicSpec::default()
+    };
+    wait(bridge.configure_topic("kafka", "m", spec)).expect("it is made");
+    let began = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a time")
+        .as_nanos() as i64;
+    let list = List {
+        directory: "/topics/kafka/m".to_owned(),
+        prefix: "v".to_owned(),
+        limit: 1,
+        ..List::default()
+    };
+    let mut place = None;
+    until("a broker leads the partition", || {
+        place = wait(bridge.message_place("kafka", "m", 0)).ok();
+        place.is_some()
+    });
+    let place = place.expect("a place");
+    let mut publisher = wait(bridge.publish(&place, "test")).expect("a stream");
+    let message = |n: u8| DataMessage {
+        key: vec![n].into(),
+        value: vec![0xFF, n].into(),
+        ts_ns: 0,
+    };
+    let publish = |publisher: &mut Publisher, numbers: std::ops::Range<u8>| {
+        let count = numbers.len();
+        for n in numbers {
+            let sent = publisher.messages.unbounded_send(message(n).into());
+            sent.expect("the stream is open");
+        }
+        let mut offsets = Vec::new();
+        while offsets.len() < count {
+            let acks = wait(publisher.acks.next()).expect("acknowledgements");
+            offsets.extend(acks.expect("offsets"));
+        }
+        offsets
+    };
+    assert_eq!(publish(&mut publisher, 0..100), Vec::from_iter(0..100));
+    let fetched = wait(bridge.fetch_messages(&place, 90, 1000)).expect("messages");
+    let keys: Vec<_> = fetched.messages.iter().map(|m| m.key[0]).collect();
+    assert_eq!(keys, Vec::from_iter(90..100));
+    assert_eq!((fetched.next_offset, fetched.high_watermark), (100, 100));
+    // The folder comes with the broker's first note of how far it is.
+    let mut folder = None;
+    until("the partition has a folder", || {
+        let page = wait(bridge.list(list.clone())).expect("a page");
+        let generation = page.entries.first().map(|entry| entry.name.clone());
+        folder = generation.map(|g| format!("/topics/kafka/m/{g}/0000-2520"));
+        folder.is_some()
+    });
+    let folder = folder.expect("a folder");
+    let mut changes = wait(bridge.watch(&folder, began)).expect("changes");
+    // Of what begins at offset 0 the broker does not say which offsets it has.
+    let mut written = |offset_max: Option<i64>| loop {
+        let change = wait(changes.next()).expect("a change");
+        let entry = change.entry.expect("nothing is removed");
+        if change.name != "checkpoint.offset" {
+            let last = entry
+                .extended
+                .get("offset_max")
+                .map(|last| last[..].to_vec());
+            assert_eq!(last, offset_max.map(|last| last.to_be_bytes().to_vec()));
+            return;
+        }
+    };
+    written(None);
+    assert_eq!(publish(&mut publisher, 100..110), Vec::from_iter(100..110));
+    written(Some(109));
+    weed.kill(Part::Broker);
+    let end = wait(publisher.acks.next()).expect("why it ends");
+    assert!(end.is_err(), "{end:?}");
+    assert_eq!(wait(publisher.acks.next()), None);
 }
