@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use shards::Remote;
 use shards::net::Listener;
 
-use crate::admin::{AdminError, AdminPages, Observed, Running};
+use crate::admin::{AdminError, AdminPages, Observed, Running, SeaweedFs};
 use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::group_config::{GroupBounds, GroupConfigs};
@@ -24,10 +24,11 @@ use crate::connections::{ConnectionCounts, Connections};
 use crate::gateway::{Broker, Facts, Gateway, Shard};
 use crate::group::coordinator::{self, Coordinator};
 use crate::group::import;
+use crate::metrics::seaweedfs::StoreMetrics;
 use crate::partition::State;
-use crate::partition::owner::{CleanerLimits, Limits, Partitions};
+use crate::partition::owner::{CleanerLimits, Found, Limits, Partitions};
 use crate::store::local::{DataDir, OpenError, Options, Report};
-use crate::store::{Log, Recovered, Store, seaweedmq};
+use crate::store::{Log, Store, seaweedmq};
 use crate::wire::Uuid;
 
 /// Requests and replies that one shard's mailbox holds.
@@ -74,6 +75,15 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let listen = resolve(&config.listen)?;
     let home = Home::open(&config)?;
     let observed = Observed::new(&config);
+    if let Home::SeaweedMq {
+        bridge, metrics, ..
+    } = &home
+    {
+        observed.is_in(SeaweedFs {
+            bridge: bridge.clone(),
+            store: metrics.clone(),
+        });
+    }
     // Before what may take long, so that a start that does can be watched.
     let admin = match &config.admin {
         Admin::Off => None,
@@ -143,6 +153,7 @@ enum Home {
     Local(DataDir),
     SeaweedMq {
         bridge: Bridge,
+        metrics: Arc<StoreMetrics>,
         /// Ends with this.
         _thread: BridgeThread,
     },
@@ -160,7 +171,7 @@ struct Start {
 /// What one shard begins with.
 struct Seed {
     store: Store,
-    partitions: Vec<Recovered<State>>,
+    found: Found,
 }
 
 impl Home {
@@ -183,6 +194,7 @@ impl Home {
                 let (thread, bridge) = Bridge::start(bridge).map_err(ServeError::Bridge)?;
                 Ok(Home::SeaweedMq {
                     bridge,
+                    metrics: Arc::default(),
                     _thread: thread,
                 })
             }
@@ -205,12 +217,14 @@ impl Home {
                 };
                 recover_local(config, data).map_err(failed)
             }
-            Home::SeaweedMq { bridge, .. } => {
+            Home::SeaweedMq {
+                bridge, metrics, ..
+            } => {
                 let failed = |source| ServeError::SeaweedMq {
                     masters: masters(config),
                     source,
                 };
-                recover_seaweedmq(config, bridge).map_err(failed)
+                recover_seaweedmq(config, bridge, metrics).map_err(failed)
             }
         }
     }
@@ -245,36 +259,54 @@ fn recover_local(config: &Config, data: &DataDir) -> io::Result<Start> {
         );
     }
     let partitions = partitions.into_iter().map(|p| p.map_log(Log::Local));
+    let found = Found {
+        partitions: partitions.collect(),
+        unreadable: Vec::new(),
+    };
     let stores = stores.into_iter().map(Store::Local);
     Ok(Start::new(
         data.cluster_id().to_owned(),
         log,
         stores,
-        partitions,
+        found,
         report,
     ))
 }
 
-fn recover_seaweedmq(config: &Config, bridge: &Bridge) -> io::Result<Start> {
+fn recover_seaweedmq(
+    config: &Config,
+    bridge: &Bridge,
+    metrics: &Arc<StoreMetrics>,
+) -> io::Result<Start> {
     let new_id = match &config.cluster_id {
         Some(id) => id.clone(),
         None => Uuid::random().map_err(io::Error::other)?.to_string(),
     };
-    let opened = seaweedmq::open(bridge.clone(), volumes(config), config.shards, &new_id)?;
+    let opened = seaweedmq::open(
+        bridge.clone(),
+        volumes(config),
+        metrics.clone(),
+        config.shards,
+        &new_id,
+    )?;
     let cluster_id = opened.cluster_id.clone();
     let (file, lines, rest) = opened.split();
     let mut log = CatalogLog::in_seaweedmq(file, &lines, new_catalog(config))?;
     let ids: Vec<_> = log.catalog().partitions().collect();
     let rolling = TopicConfig::from(config).rolling();
-    let (partitions, stores) = rest.recover::<State>(&ids, log.take_removed(), rolling)?;
+    let (found, stores) = rest.recover::<State>(&ids, log.take_removed(), rolling)?;
     // Whoever takes a partition over begins a new leader epoch, as after an unclean start.
     let report = Report {
-        partitions: partitions.len(),
+        partitions: found.partitions.len(),
         ..Report::default()
     };
-    let partitions = partitions.into_iter().map(|p| p.map_log(Log::SeaweedMq));
+    let partitions = found.partitions.into_iter();
+    let found = Found {
+        partitions: partitions.map(|p| p.map_log(Log::SeaweedMq)).collect(),
+        unreadable: found.unreadable,
+    };
     let stores = stores.into_iter().map(Store::SeaweedMq);
-    Ok(Start::new(cluster_id, log, stores, partitions, report))
+    Ok(Start::new(cluster_id, log, stores, found, report))
 }
 
 /// Where SeaweedFS is to put the chunks of topics.
@@ -302,17 +334,21 @@ impl Start {
         cluster_id: String,
         log: CatalogLog,
         stores: impl Iterator<Item = Store>,
-        partitions: impl Iterator<Item = Recovered<State>>,
+        found: Found,
         report: Report,
     ) -> Self {
         let seed = |store| Seed {
             store,
-            partitions: Vec::new(),
+            found: Found::default(),
         };
         let mut seeds: Vec<_> = stores.map(seed).collect();
-        for partition in partitions {
+        for partition in found.partitions {
             let owner = Topic::owner(partition.id, seeds.len());
-            seeds[owner].partitions.push(partition);
+            seeds[owner].found.partitions.push(partition);
+        }
+        for id in found.unreadable {
+            let owner = Topic::owner(id, seeds.len());
+            seeds[owner].found.unreadable.push(id);
         }
         Start {
             cluster_id,
@@ -500,7 +536,7 @@ fn make_gateway(
         metrics.clone(),
         seed.store,
         shared.catalog.clone(),
-        seed.partitions,
+        seed.found,
         shared.was_clean,
     );
     partitions.start();

@@ -41,6 +41,8 @@ Tidegate
 /metrics   metrics, in the text format of Prometheus
 /healthz   200: the process runs
 /readyz    200: every shard serves and can store; 503 with the reason if not
+
+Now:
 ";
 
 type Answer = Response<Full<Bytes>>;
@@ -123,6 +125,18 @@ struct Pages {
 }
 
 impl Pages {
+    /// Whether the gateway is ready, or why not, and how its store is.
+    async fn state(&self) -> (StatusCode, String) {
+        let (ready, store) = self.observed.state().await;
+        match ready {
+            Ok(()) => (StatusCode::OK, format!("ok\n{store}")),
+            Err(reason) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{reason}\n{store}"),
+            ),
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut answer = text(
@@ -135,12 +149,15 @@ impl Pages {
             return answer;
         }
         match request.uri().path() {
-            "/" => text(StatusCode::OK, INDEX),
+            "/" => {
+                let (_, state) = self.state().await;
+                text(StatusCode::OK, format!("{INDEX}{state}"))
+            }
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.observed.readiness() {
-                Ok(()) => text(StatusCode::OK, "ok\n"),
-                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-            },
+            "/readyz" => {
+                let (status, state) = self.state().await;
+                text(status, state)
+            }
             "/metrics" => page(
                 StatusCode::OK,
                 Page::CONTENT_TYPE,

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use self::observed::{NotReady, Observed, Running};
+pub use self::observed::{NotReady, Observed, Running, SeaweedFs};
 use crate::config::HostPort;
 
 mod http;

@@ -10,11 +10,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Observed, Running};
 use crate::api::REGISTRY;
+use crate::bridge::{PeerHealth, Role};
 use crate::catalog::{Catalog, Topic};
 use crate::gateway::{Memory, Request};
 use crate::group::Reason;
 use crate::metrics::cell::{Histogram, Number, Scale, Spread};
 use crate::metrics::process::Process;
+use crate::metrics::seaweedfs::OperationMetrics;
 use crate::metrics::survey::{GroupLag, Survey, TopicSums};
 use crate::metrics::table::*;
 use crate::metrics::text::{Page, Series};
@@ -54,6 +56,7 @@ impl Scraper {
             page: Page::default(),
             observed: &self.observed,
             surveys,
+            peers: self.observed.peers().await.unwrap_or_default(),
         };
         scrape.write(&mut named);
         scrape.page.finish()
@@ -111,6 +114,8 @@ struct Scrape<'a> {
     page: Page,
     observed: &'a Observed,
     surveys: Vec<Option<Survey>>,
+    /// Servers of SeaweedFS.
+    peers: Vec<PeerHealth>,
 }
 
 impl Scrape<'_> {
@@ -119,6 +124,7 @@ impl Scrape<'_> {
         self.connections();
         self.batches();
         self.store();
+        self.seaweedfs();
         self.memory();
         self.shards();
         self.topics(named);
@@ -240,9 +246,15 @@ impl Scrape<'_> {
         self.histogram(&COMMIT_SECONDS, |shard| &shard.commit);
         self.histogram(&COMMIT_BATCHES, |shard| &shard.commit_batches);
         self.histogram(&COMMIT_BYTES, |shard| &shard.commit_bytes);
+        self.histogram(&COMMIT_PARTITIONS, |shard| &shard.commit_partitions);
+        let ended = self.metrics().map(|shard| shard.last_commit_ms.get());
+        let ended: Vec<_> = ended.map(|ms| ms as f64 / 1e3).collect();
+        self.page.metric(&LAST_COMMIT_SECONDS).per_shard(ended);
         self.histogram(&SYNC_SECONDS, |shard| &shard.sync);
         self.total(&STORE_FAILURES, |shard| &shard.store_failures);
         self.each(&STORE_BROKEN, |shard| &shard.broken);
+        self.each(&STORE_FENCED, |shard| &shard.fenced);
+        self.each(&UNREADABLE_PARTITIONS, |shard| &shard.unreadable_partitions);
         self.total(&JOURNAL_BYTES, |shard| &shard.journal_bytes);
         self.surveyed(&JOURNAL_FILES, |s| s.partitions.journal_files);
         self.total(&CHECKPOINTS, |shard| &shard.checkpoints);
@@ -258,6 +270,58 @@ impl Scrape<'_> {
         });
         self.each(&MAX_DIRTY_PERCENT, |shard| &shard.max_dirty_percent);
         self.surveyed(&OPEN_SEGMENTS, |s| s.partitions.open_segments);
+    }
+
+    /// Without series where topics are not there.
+    fn seaweedfs(&mut self) {
+        let observed = self.observed;
+        let Some(of) = observed.seaweedfs() else {
+            for metric in METRICS.iter().filter(|m| m.is_of_seaweedfs()) {
+                self.page.metric(metric);
+            }
+            return;
+        };
+        let (bridge, store, page) = (of.bridge.metrics(), &of.store, &mut self.page);
+        let operations = bridge.operations();
+        let mut series = page.metric(&SEAWEEDFS_OPERATIONS);
+        for (name, operation) in &operations {
+            let results = OperationMetrics::result_names().zip(&operation.results);
+            let occurred = results.filter(|(_, count)| count.get() > 0);
+            occurred.for_each(|(result, count)| series.labelled(&[name, result], count.get()));
+        }
+        let mut series = page.metric(&SEAWEEDFS_OPERATION_SECONDS);
+        for (name, operation) in &operations {
+            let spread = Spread::of(std::iter::once(&operation.latency));
+            series.histogram(&[name], &spread);
+        }
+        let mut series = page.metric(&SEAWEEDFS_RETRIES);
+        for (role, retries) in Role::NAMES.iter().zip(&bridge.retries) {
+            series.labelled(&[role], retries.get());
+        }
+        let (now, most) = (of.bridge.in_flight(), of.bridge.in_flight_max());
+        let mut value = |metric, value: u64| page.metric(metric).value(value);
+        value(&SEAWEEDFS_OVERLOADS, bridge.overloads.get());
+        value(&SEAWEEDFS_IN_FLIGHT, now.operations as u64);
+        value(&SEAWEEDFS_IN_FLIGHT_LIMIT, most.operations as u64);
+        value(&SEAWEEDFS_IN_FLIGHT_BYTES, now.bytes as u64);
+        value(&SEAWEEDFS_IN_FLIGHT_BYTES_LIMIT, most.bytes as u64);
+        value(&SEAWEEDFS_SENT_BYTES, bridge.sent_bytes.get());
+        value(&SEAWEEDFS_RECEIVED_BYTES, bridge.received_bytes.get());
+        let mut of_peers = |metric, of: fn(&PeerHealth) -> u64| {
+            let mut series: Series<'_> = page.metric(metric);
+            for peer in &self.peers {
+                series.labelled(&[peer.role.name(), &peer.address], of(peer));
+            }
+        };
+        of_peers(&SEAWEEDFS_PEER_UP, |peer| u64::from(peer.up));
+        of_peers(&SEAWEEDFS_PEER_FAILURES, |peer| peer.failures.into());
+        page.metric(&SEAWEEDFS_EPOCH).value(store.epoch.get());
+        let mut series = page.metric(&SEAWEEDFS_CHUNK_READS);
+        series.labelled(&["memory"], store.chunk_hits.get());
+        series.labelled(&["volume"], store.chunk_misses.get());
+        page.metric(&SEAWEEDFS_MERGES).value(store.merges.get());
+        page.metric(&SEAWEEDFS_MERGED_BYTES)
+            .value(store.merged_bytes.get());
     }
 
     fn memory(&mut self) {

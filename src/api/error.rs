@@ -25,6 +25,7 @@ impl From<PartitionError> for ErrorCode {
         match error {
             PartitionError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             PartitionError::Storage => ErrorCode::KAFKA_STORAGE_ERROR,
+            PartitionError::Corrupt => ErrorCode::CORRUPT_MESSAGE,
             PartitionError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
             PartitionError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch => ErrorCode::UNKNOWN_LEADER_EPOCH,

@@ -31,6 +31,8 @@ pub(super) const API: Api = Api {
 const LEADER_EPOCH_VERSION_MIN: i16 = 7;
 /// KIP-516: from here on topics may be asked for by id.
 const TOPIC_ID_VERSION_MIN: i16 = 12;
+/// KIP-1102: from here on clients may be told to begin again with their bootstrap servers.
+const REBOOTSTRAP_VERSION_MIN: i16 = 13;
 
 fn handle(mut call: Call) -> Handled {
     let mut request: Request = call.decode()?;
@@ -100,6 +102,13 @@ fn refuse(topics: Vec<MetadataRequestTopic>, error_code: ErrorCode) -> Response 
 
 async fn answer(call: Rc<Call>, request: Request, asked: Asked) -> Response {
     let gateway = &call.gateway;
+    if gateway.partitions().is_disowned() && call.version() >= REBOOTSTRAP_VERSION_MIN {
+        // KIP-1102: another gateway has them, which this one does not know.
+        return Response {
+            error_code: ErrorCode::REBOOTSTRAP_REQUIRED,
+            ..Response::default()
+        };
+    }
     if let Asked::Names(names) = &asked
         && request.allow_auto_topic_creation
         && gateway.config().auto_create_topics_enable

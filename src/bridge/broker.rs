@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost::Message;
 
-use super::call::{Kind, ask, unary};
+use super::call::{Kind, ask, method, unary};
 use super::client::Client;
 use super::peers::Peer;
 use super::proto::messaging_pb::*;
@@ -118,6 +118,7 @@ impl Bridge {
         A: Message + Default + 'static,
     {
         self.run(
+            method(rpc),
             request.encoded_len(),
             async move |client: Rc<Client>, time| {
                 let once = async |peer: &Peer| {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::uri::PathAndQuery;
@@ -16,6 +17,7 @@ use tonic_prost::ProstCodec;
 
 use super::peers::{Peer, Peers, backoff, jittered};
 use super::{BridgeError, Role};
+use crate::metrics::seaweedfs::BridgeMetrics;
 
 /// What all operations with one role may spend on trying again: at once, each second, and for each
 /// operation. A server that cannot be reached costs nothing here: it rests (`peers.rs`).
@@ -85,13 +87,17 @@ impl Time {
 
 /// The retries that may yet be made. One that is too many is made later.
 pub(super) struct RetryBudget {
+    pub(super) role: Role,
+    metrics: Arc<BridgeMetrics>,
     left: Cell<f64>,
     at: Cell<Instant>,
 }
 
 impl RetryBudget {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(role: Role, metrics: Arc<BridgeMetrics>) -> Self {
         RetryBudget {
+            role,
+            metrics,
             left: Cell::new(RETRIES_AT_ONCE),
             at: Cell::new(Instant::now()),
         }
@@ -162,6 +168,7 @@ impl<'a> Attempts<'a> {
             self.unknown = Some(self.last.clone());
         }
         self.made += 1;
+        self.budget.metrics.retries[self.role as usize].add(1);
         let pause = jittered(backoff(PAUSE_MIN, PAUSE_MAX, self.made));
         let now = Instant::now();
         let next = now + pause.max(self.budget.take(now));
@@ -228,6 +235,11 @@ pub(super) fn note<T>(peers: &Peers, peer: &Rc<Peer>, asked: &Result<T, Failure>
     if !was_up {
         peers.notify();
     }
+}
+
+/// The method of a call's path, as SeaweedFS names it.
+pub(super) fn method(path: &'static str) -> &'static str {
+    path.rsplit_once('/').map_or(path, |(_, method)| method)
 }
 
 /// One call to one server: its path, what is sent and what is answered.
@@ -331,7 +343,7 @@ mod tests {
 
     #[test]
     fn retries_beyond_the_budget_come_later() {
-        let budget = RetryBudget::new();
+        let budget = RetryBudget::new(Role::Filer, Arc::default());
         let now = budget.at.get();
         let delays: Vec<_> = (0..140).map(|_| budget.take(now).as_secs_f64()).collect();
         assert!(delays[..100].iter().all(|delay| *delay == 0.0));
@@ -344,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_conflict_after_a_lost_attempt_may_be_with_oneself() {
-        let budget = RetryBudget::new();
+        let budget = RetryBudget::new(Role::Filer, Arc::default());
         let deadline = Instant::now() + Duration::from_secs(60);
         let time = Time::until(deadline, Duration::from_secs(60));
         let conflict = || Failure::Final(BridgeError::Conflict("gone".to_owned()));

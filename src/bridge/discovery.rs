@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hyper::Request;
 use shards::log_limited;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -12,6 +13,7 @@ use super::Role;
 use super::address::{AddressError, ServerAddress};
 use super::call::{Failure, note, unary};
 use super::client::Client;
+use super::http::{Rope, WORDS_MAX};
 use super::peers::{Peer, Peers};
 use super::proto::master_pb::{ListClusterNodesRequest, ListClusterNodesResponse};
 
@@ -34,6 +36,7 @@ impl Client {
             self.find().await;
             self.revive(&self.filers).await;
             self.revive(&self.brokers).await;
+            self.revive_volume_servers().await;
             sleep(PAUSE).await;
             let _ = timeout_at(next, self.wanted.notified()).await;
         }
@@ -108,6 +111,17 @@ impl Client {
             if let Ok(Ok(_) | Err(Failure::Failed(_) | Failure::Final(_))) = asked {
                 note(peers, peer, &Ok(()));
             }
+        }
+    }
+
+    /// The same of volume servers.
+    async fn revive_volume_servers(&self) {
+        for server in self.volume_servers.resting() {
+            let asked = Request::get(format!("http://{}/healthz", server.address));
+            let end = Instant::now() + HEALTH_TIMEOUT;
+            // Its health is told what came of it, and whatever it answers, it is there.
+            let asked = asked.body(Rope::default());
+            let _ = self.http.converse(&server, end, asked, WORDS_MAX).await;
         }
     }
 

@@ -9,7 +9,7 @@ use tonic::Request;
 use tonic::client::Grpc;
 use tonic_prost::ProstCodec;
 
-use super::call::{Failure, Kind, Time, ask, failure, not_ready, unary};
+use super::call::{Failure, Kind, Time, ask, failure, method, not_ready, unary};
 use super::client::Client;
 use super::peers::Peer;
 use super::proto::filer_pb::*;
@@ -60,10 +60,14 @@ impl Bridge {
 
     /// A page of a directory, by name. A directory that is absent is empty.
     pub async fn list(&self, list: List) -> Result<Page, BridgeError> {
-        self.run(PAGE_BYTES_MAX, async move |client: Rc<Client>, time| {
-            let read = async |peer: &Peer| read_page(peer, &list).await;
-            ask(&client.filers, Kind::Read, time, read).await
-        })
+        self.run(
+            "ListEntries",
+            PAGE_BYTES_MAX,
+            async move |client: Rc<Client>, time| {
+                let read = async |peer: &Peer| read_page(peer, &list).await;
+                ask(&client.filers, Kind::Read, time, read).await
+            },
+        )
         .await
     }
 
@@ -252,7 +256,7 @@ impl Bridge {
         A: Message + Default + 'static,
     {
         let bytes = request.encoded_len();
-        self.run(bytes, async move |client: Rc<Client>, time| {
+        self.run(method(rpc), bytes, async move |client: Rc<Client>, time| {
             client.ask_filer(kind, time, rpc, &request, &check).await
         })
         .await

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::BridgeError;
 use super::call::{Failure, with_sources};
 use super::peers::HttpServer;
+use crate::metrics::seaweedfs::BridgeMetrics;
 
 /// Of answers that are no chunk: JSON about an upload, or an error's words.
 pub(super) const WORDS_MAX: usize = 4 << 10;
@@ -27,10 +29,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections to volume servers and filers.
 pub(super) struct Http {
     client: Client<HttpConnector, Rope>,
+    metrics: Arc<BridgeMetrics>,
 }
 
 impl Http {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Arc<BridgeMetrics>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -38,7 +41,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
-        Http { client }
+        Http { client, metrics }
     }
 
     /// One request and its answer, of at most `limit` bytes, until `end`.
@@ -50,6 +53,7 @@ impl Http {
         limit: usize,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let request = request.map_err(|error| Failure::NotSent(error.to_string()))?;
+        let sent = request.body().len() as u64;
         let told = timeout_at(end, async {
             // It is never closed.
             let _slot = server.slots.acquire().await;
@@ -61,6 +65,10 @@ impl Http {
             Err(Failure::NotSent(_)) => server.health.failed(true),
             Err(Failure::Lost(_)) => server.health.failed(false),
             _ => server.health.answered(),
+        }
+        if let Ok((_, received)) = &told {
+            self.metrics.sent_bytes.add(sent);
+            self.metrics.received_bytes.add(received.len() as u64);
         }
         told.map_err(|failure| failure.said_by(&server.address))
     }

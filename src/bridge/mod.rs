@@ -32,7 +32,7 @@ pub use self::proto::messaging_pb::{BrokerPartitionAssignment, DataMessage};
 pub use self::proto::schema_pb::{Partition, RecordType};
 pub use self::security::{Security, SecurityError};
 pub use self::streams::{Ack, Change, Changes, Fetched, MessagePlace, PublishedMessage, Publisher};
-pub use self::thread::{Bridge, BridgeThread};
+pub use self::thread::{Bridge, BridgeThread, InFlight};
 
 mod address;
 mod broker;
@@ -111,6 +111,32 @@ pub enum BridgeError {
 }
 
 impl BridgeError {
+    /// As metrics call the kinds.
+    pub const KINDS: [&'static str; 8] = [
+        "overloaded",
+        "unavailable",
+        "unknown",
+        "conflict",
+        "not_found",
+        "refused",
+        "damaged",
+        "stopped",
+    ];
+
+    /// Its place among the kinds.
+    pub(crate) fn kind(&self) -> usize {
+        match self {
+            BridgeError::Overloaded => 0,
+            BridgeError::Unavailable { .. } => 1,
+            BridgeError::Unknown { .. } => 2,
+            BridgeError::Conflict(_) => 3,
+            BridgeError::NotFound(_) => 4,
+            BridgeError::Refused { .. } => 5,
+            BridgeError::Damaged(_) => 6,
+            BridgeError::Stopped => 7,
+        }
+    }
+
     /// Whether the same operation may succeed later.
     pub fn is_retriable(&self) -> bool {
         use BridgeError::*;
@@ -127,14 +153,18 @@ pub enum Role {
     Volume,
 }
 
+impl Role {
+    /// In their order.
+    pub const NAMES: [&'static str; 4] = ["master", "filer", "broker", "volume server"];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Role::Master => "master",
-            Role::Filer => "filer",
-            Role::Broker => "broker",
-            Role::Volume => "volume server",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -146,14 +146,14 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(role: Role, wanted: Rc<Notify>, tls: Option<Tls>) -> Self {
+    pub(super) fn new(retries: RetryBudget, wanted: Rc<Notify>, tls: Option<Tls>) -> Self {
         Peers {
-            role,
+            role: retries.role,
             tls,
             peers: RefCell::default(),
             changed: Notify::new(),
             wanted,
-            retries: RetryBudget::new(),
+            retries,
         }
     }
 
@@ -258,6 +258,10 @@ impl HttpServer {
     }
 }
 
+/// A volume server that failed as often since it last answered is taken for one that is no more: after
+/// some minutes, as it is asked every few seconds.
+const FAILURES_MAX: u32 = 100;
+
 /// The volume servers that were met.
 pub(super) struct VolumeServers {
     servers: RefCell<Vec<Rc<HttpServer>>>,
@@ -268,11 +272,19 @@ pub(super) struct VolumeServers {
 const VOLUME_SERVERS_MAX: usize = 1024;
 
 impl VolumeServers {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(retries: RetryBudget) -> Self {
         VolumeServers {
             servers: RefCell::default(),
-            retries: RetryBudget::new(),
+            retries,
         }
+    }
+
+    /// Those that were met, and that rest now. One that is away for long is forgotten.
+    pub(super) fn resting(&self) -> Vec<Rc<HttpServer>> {
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|server| server.health.failures.get() < FAILURES_MAX);
+        let resting = servers.iter().filter(|server| !server.health.is_up());
+        resting.cloned().collect()
     }
 
     pub(super) fn at(&self, address: &str) -> Rc<HttpServer> {
@@ -297,6 +309,8 @@ impl VolumeServers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -330,7 +344,11 @@ mod tests {
     }
 
     async fn try_rested() {
-        let peers = Peers::new(Role::Filer, Rc::default(), None);
+        let peers = Peers::new(
+            RetryBudget::new(Role::Filer, Arc::default()),
+            Rc::default(),
+            None,
+        );
         let soon = || Instant::now() + Duration::from_millis(300);
         assert!(peers.pick(soon(), None).await.is_none());
         let address = |port| ServerAddress::of_broker(&format!("127.0.0.1:{port}"));

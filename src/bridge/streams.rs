@@ -141,6 +141,7 @@ impl Bridge {
         };
         let leader = place.leader.clone();
         self.run(
+            "FetchMessage",
             request.encoded_len(),
             async move |client: Rc<Client>, time: Time| {
                 let peer = peer(&client, &leader)?;
@@ -180,10 +181,14 @@ impl Bridge {
             })),
         };
         let leader = place.leader.clone();
-        self.run(0, async move |client: Rc<Client>, time: Time| {
-            let peer = peer(&client, &leader)?;
-            ended(time, open(&peer, init)).await
-        })
+        self.run(
+            "PublishMessage",
+            0,
+            async move |client: Rc<Client>, time: Time| {
+                let peer = peer(&client, &leader)?;
+                ended(time, open(&peer, init)).await
+            },
+        )
         .await
     }
 
@@ -197,7 +202,7 @@ impl Bridge {
             client_id: getrandom::u32().unwrap_or_default() as i32 & i32::MAX,
             client_epoch: 1,
         };
-        self.run(0, async move |client: Rc<Client>, time: Time| {
+        self.run("SubscribeMetadata", 0, async move |client: Rc<Client>, time: Time| {
             let Some(peer) = client.filers.pick(time.deadline, None).await else {
                 let reason = "no filer is known".to_owned();
                 let role = Role::Filer;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::call::Time;
 use super::client::Client;
 use super::{BridgeConfig, BridgeError, PeerHealth, Role};
+use crate::metrics::seaweedfs::BridgeMetrics;
 
 /// The semaphore takes no more at once.
 const BYTES_MAX: usize = u32::MAX as usize;
@@ -52,8 +53,17 @@ pub struct Bridge {
     queue: UnboundedSender<Message>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    calls_max: usize,
     bytes_max: usize,
     deadline: Duration,
+    metrics: Arc<BridgeMetrics>,
+}
+
+/// What is under way at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight {
+    pub operations: usize,
+    pub bytes: usize,
 }
 
 /// What an operation occupies, from its call until its answer is taken.
@@ -75,38 +85,81 @@ impl Bridge {
             queue: queue.clone(),
             calls: Arc::new(Semaphore::new(config.calls_max)),
             bytes: Arc::new(Semaphore::new(bytes_max)),
+            calls_max: config.calls_max,
             bytes_max,
             deadline: config.deadline,
+            metrics: Arc::default(),
         };
+        let metrics = bridge.metrics.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()?;
         let thread = std::thread::Builder::new()
             .name("tidegate-bridge".to_owned())
-            .spawn(move || LocalSet::new().block_on(&runtime, run(config, messages)))?;
+            .spawn(move || LocalSet::new().block_on(&runtime, run(config, metrics, messages)))?;
         let thread = Some(thread);
         Ok((BridgeThread { queue, thread }, bridge))
     }
 
-    /// How the servers fare that are known now.
+    /// How the servers fare that are known now. Told also while too much is under way.
     pub async fn peers(&self) -> Result<Vec<PeerHealth>, BridgeError> {
-        self.run(0, async |client, _| Ok(client.health())).await
+        let (reply, answer) = oneshot::channel();
+        let make = move |client: Rc<Client>| -> Work {
+            // Who asked may be gone.
+            let _ = reply.send(client.health());
+            Box::pin(std::future::ready(()))
+        };
+        let sent = self.queue.send(Message::Do(Box::new(make)));
+        sent.map_err(|_| BridgeError::Stopped)?;
+        answer.await.map_err(|_| BridgeError::Stopped)
     }
 
-    /// Does `operation` on the bridge's thread. `bytes` is what it holds in memory, at most.
-    pub(super) async fn run<T, F>(&self, bytes: usize, operation: F) -> Result<T, BridgeError>
+    /// What was counted so far.
+    pub fn metrics(&self) -> &Arc<BridgeMetrics> {
+        &self.metrics
+    }
+
+    /// What is under way now.
+    pub fn in_flight(&self) -> InFlight {
+        InFlight {
+            operations: self.calls_max - self.calls.available_permits(),
+            bytes: self.bytes_max - self.bytes.available_permits(),
+        }
+    }
+
+    /// The most that may be under way.
+    pub fn in_flight_max(&self) -> InFlight {
+        InFlight {
+            operations: self.calls_max,
+            bytes: self.bytes_max,
+        }
+    }
+
+    /// Does `operation` on the bridge's thread; `name` is what metrics call it. `bytes` is what it
+    /// holds in memory, at most.
+    pub(super) async fn run<T, F>(
+        &self,
+        name: &'static str,
+        bytes: usize,
+        operation: F,
+    ) -> Result<T, BridgeError>
     where
         T: Send + 'static,
         F: AsyncFnOnce(Rc<Client>, Time) -> Result<T, BridgeError> + Send + 'static,
     {
         let held = self.admit(bytes)?;
+        let began = Instant::now();
         let deadline = Instant::now() + self.deadline;
         let (reply, answer) = oneshot::channel();
         let make = move |client: Rc<Client>| -> Work {
             Box::pin(async move {
                 let time = client.time(deadline);
+                let metrics = client.metrics.operation(name);
                 let result = operation(client, time).await;
+                let kind = result.as_ref().map_or_else(|error| 1 + error.kind(), |_| 0);
+                metrics.results[kind].add(1);
+                metrics.latency.note_time(began.elapsed());
                 // Who asked may be gone.
                 let _ = reply.send((result, held));
             })
@@ -126,15 +179,22 @@ impl Bridge {
         }
         let call = self.calls.clone().try_acquire_owned();
         let bytes = self.bytes.clone().try_acquire_many_owned(bytes as u32);
-        Ok(Held {
-            _call: call.map_err(|_| BridgeError::Overloaded)?,
-            _bytes: bytes.map_err(|_| BridgeError::Overloaded)?,
-        })
+        match (call, bytes) {
+            (Ok(_call), Ok(_bytes)) => Ok(Held { _call, _bytes }),
+            _ => {
+                self.metrics.overloads.add(1);
+                Err(BridgeError::Overloaded)
+            }
+        }
     }
 }
 
-async fn run(config: BridgeConfig, mut messages: UnboundedReceiver<Message>) {
-    let client = Rc::new(Client::new(config));
+async fn run(
+    config: BridgeConfig,
+    metrics: Arc<BridgeMetrics>,
+    mut messages: UnboundedReceiver<Message>,
+) {
+    let client = Rc::new(Client::new(config, metrics));
     spawn_local(client.clone().keep_finding());
     while let Some(Message::Do(make)) = messages.recv().await {
         spawn_local(make(client.clone()));

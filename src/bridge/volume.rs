@@ -48,9 +48,13 @@ impl Bridge {
         placement: Placement,
     ) -> Result<FileChunk, BridgeError> {
         let bytes = data.iter().map(Bytes::len).sum();
-        self.run(bytes, async move |client: Rc<Client>, time| {
-            client.upload(time, Rope::new(data), &placement).await
-        })
+        self.run(
+            "UploadChunk",
+            bytes,
+            async move |client: Rc<Client>, time| {
+                client.upload(time, Rope::new(data), &placement).await
+            },
+        )
         .await
     }
 
@@ -76,7 +80,7 @@ impl Bridge {
         let file_id = FileId::of(chunk).ok_or_else(|| refused("the chunk has no file id"))?;
         let bytes =
             usize::try_from(range.end - range.start).map_err(|_| BridgeError::Overloaded)?;
-        self.run(bytes, async move |client: Rc<Client>, time| {
+        self.run("ReadChunk", bytes, async move |client: Rc<Client>, time| {
             client.read(time, &file_id, range).await
         })
         .await
@@ -87,7 +91,7 @@ impl Bridge {
         let Some(file_id) = FileId::of(chunk) else {
             return Ok(());
         };
-        self.run(0, async move |client: Rc<Client>, time| {
+        self.run("DeleteChunk", 0, async move |client: Rc<Client>, time| {
             client.discard(time, &file_id).await
         })
         .await

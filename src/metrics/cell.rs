@@ -27,6 +27,20 @@ impl Number {
     }
 }
 
+/// A count to which several threads add.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The upper bounds of a histogram's buckets: `FIRST * 2^STEP^n`, for `BOUNDS` of them. Behind the last
 /// one lies a bucket without a bound.
 pub trait Scale {

@@ -30,6 +30,9 @@ pub struct ShardMetrics {
     pub commit: Histogram<Latency>,
     pub commit_batches: Histogram<Amount>,
     pub commit_bytes: Histogram<Size>,
+    pub commit_partitions: Histogram<Amount>,
+    /// When the last commit ended that stored something, in ms since the epoch; 0: none did.
+    pub last_commit_ms: Number,
     pub sync: Histogram<Latency>,
     pub store_failures: Number,
     pub journal_bytes: Number,
@@ -43,6 +46,10 @@ pub struct ShardMetrics {
     pub max_dirty_percent: Number,
     /// 1: nothing is stored any more.
     pub broken: Number,
+    /// 1: because another gateway has taken the store over.
+    pub fenced: Number,
+    /// Not served since the start, as what is stored of them is damaged.
+    pub unreadable_partitions: Number,
     pub groups: GroupMetrics,
 }
 

@@ -25,6 +25,11 @@ pub enum Kind {
 }
 
 impl Metric {
+    /// Whether there are numbers only where topics are in SeaweedFS.
+    pub fn is_of_seaweedfs(&self) -> bool {
+        self.section == SEAWEEDFS_EPOCH.section
+    }
+
     /// Whether it is known only from what shards tell of the catalog.
     pub fn is_of_topics(&self) -> bool {
         self.section == TOPICS.section
@@ -115,12 +120,20 @@ metrics! {
         COMMIT_BATCHES = Histogram "tidegate_commit_batches";
         /// Bytes of batches in one group commit.
         COMMIT_BYTES = Histogram "tidegate_commit_bytes";
-        /// Time in which a commit was written to the journal and synced (flush = durable).
+        /// Partitions in one group commit.
+        COMMIT_PARTITIONS = Histogram "tidegate_commit_partitions";
+        /// When the last commit ended that stored something, in seconds since the epoch; 0 if none did.
+        LAST_COMMIT_SECONDS = Gauge "tidegate_last_commit_timestamp_seconds" by "shard";
+        /// Time in which a commit was made durable: written to the journal and synced (flush = durable), or brought to SeaweedFS.
         SYNC_SECONDS = Histogram "tidegate_sync_seconds";
         /// Commits of a partition that the disk did not take; producers are told to try again.
         STORE_FAILURES = Counter "tidegate_store_failures_total";
-        /// Whether the shard stores nothing any more, after a disk lost what it was given: restart the process.
+        /// Whether the shard stores nothing any more, after a disk lost what it was given (restart the process) or another gateway took over.
         STORE_BROKEN = Gauge "tidegate_store_broken" by "shard";
+        /// Whether another gateway has taken the store over, so that the shard serves nothing any more: stop the process.
+        STORE_FENCED = Gauge "tidegate_store_fenced" by "shard";
+        /// Partitions that are not served since the start, as what is stored of them is damaged; the log says what.
+        UNREADABLE_PARTITIONS = Gauge "tidegate_unreadable_partitions" by "shard";
         /// Bytes written to journals.
         JOURNAL_BYTES = Counter "tidegate_journal_written_bytes_total";
         /// Journal files, those kept for another use included.
@@ -143,6 +156,41 @@ metrics! {
         MAX_DIRTY_PERCENT = Gauge "tidegate_compaction_max_dirty_percent" by "shard";
         /// Segment files kept open for writing.
         OPEN_SEGMENTS = Gauge "tidegate_open_segments" by "shard";
+    }
+
+    "SeaweedFS" {
+        /// Operations that ended (store = seaweedmq), as SeaweedFS names them or UploadChunk, ReadChunk and DeleteChunk, by what came of them. An operation is tried again within its time; unavailable and unknown are those that were not done in time, or perhaps done.
+        SEAWEEDFS_OPERATIONS = Counter "tidegate_seaweedfs_operations_total" by "operation", "result";
+        /// Time of an operation, with all that was tried for it.
+        SEAWEEDFS_OPERATION_SECONDS = Histogram "tidegate_seaweedfs_operation_seconds" by "operation";
+        /// Attempts that were made again, by the role of the server asked.
+        SEAWEEDFS_RETRIES = Counter "tidegate_seaweedfs_retries_total" by "role";
+        /// Operations refused, and tried later, as too many were under way.
+        SEAWEEDFS_OVERLOADS = Counter "tidegate_seaweedfs_overloads_total";
+        /// Operations under way.
+        SEAWEEDFS_IN_FLIGHT = Gauge "tidegate_seaweedfs_operations_in_flight";
+        /// Most operations under way at a time.
+        SEAWEEDFS_IN_FLIGHT_LIMIT = Gauge "tidegate_seaweedfs_operations_in_flight_limit";
+        /// Bytes of chunks and entries under way.
+        SEAWEEDFS_IN_FLIGHT_BYTES = Gauge "tidegate_seaweedfs_bytes_in_flight";
+        /// Most bytes under way at a time.
+        SEAWEEDFS_IN_FLIGHT_BYTES_LIMIT = Gauge "tidegate_seaweedfs_bytes_in_flight_limit";
+        /// Bytes sent to volume servers.
+        SEAWEEDFS_SENT_BYTES = Counter "tidegate_seaweedfs_sent_bytes_total";
+        /// Bytes received from volume servers.
+        SEAWEEDFS_RECEIVED_BYTES = Counter "tidegate_seaweedfs_received_bytes_total";
+        /// Whether a server answered last time, or was not asked yet. Volume servers are those that were met.
+        SEAWEEDFS_PEER_UP = Gauge "tidegate_seaweedfs_peer_up" by "role", "address";
+        /// Failures of a server since it last answered.
+        SEAWEEDFS_PEER_FAILURES = Gauge "tidegate_seaweedfs_peer_failures" by "role", "address";
+        /// Epoch by which this gateway owns the store; each start takes a higher one.
+        SEAWEEDFS_EPOCH = Gauge "tidegate_seaweedfs_epoch";
+        /// Chunks that cold reads wanted: those in memory, and those that a volume server was asked for.
+        SEAWEEDFS_CHUNK_READS = Counter "tidegate_seaweedfs_chunk_reads_total" by "source";
+        /// Merges of small chunks.
+        SEAWEEDFS_MERGES = Counter "tidegate_seaweedfs_merges_total";
+        /// Bytes of chunks that merges made.
+        SEAWEEDFS_MERGED_BYTES = Counter "tidegate_seaweedfs_merged_bytes_total";
     }
 
     "Memory" {

@@ -42,6 +42,8 @@ pub enum PartitionError {
     Unknown,
     #[error("the disk did not take or give the data")]
     Storage,
+    #[error("what is stored is damaged")]
+    Corrupt,
     #[error("the offset is not in the log")]
     OutOfRange,
     #[error("the leader epoch is older than the current one")]

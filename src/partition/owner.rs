@@ -44,6 +44,8 @@ mod survey;
 
 /// Longer than any process runs, and short enough to be counted with.
 const REMOVAL_DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Between two looks whether another gateway has taken the store over.
+const OWNERSHIP_INTERVAL: Duration = Duration::from_secs(1);
 /// Segment files kept open by one shard.
 pub const OPEN_FILES_MAX: usize = 1000;
 
@@ -63,6 +65,14 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// Of compaction; `None`: nothing is compacted.
     pub cleaner: Option<CleanerLimits>,
+}
+
+/// What a start found of a shard's partitions.
+#[derive(Default)]
+pub struct Found {
+    pub partitions: Vec<Recovered<State>>,
+    /// Those of which a part is damaged.
+    pub unreadable: Vec<PartitionId>,
 }
 
 /// The partitions of one shard.
@@ -105,6 +115,8 @@ struct Inner {
     tail: TailBudget,
     checkpoint: CheckpointClock,
     open_files: usize,
+    /// What is stored of them is damaged: they are not served.
+    unreadable: FxHashSet<PartitionId>,
     /// Nothing can be stored any more.
     broken: bool,
     /// Because somebody else owns the partitions now.
@@ -182,7 +194,7 @@ impl Partitions {
         metrics: Arc<ShardMetrics>,
         store: Store,
         catalog: Arc<Catalog>,
-        recovered: Vec<Recovered<State>>,
+        found: Found,
         clean: bool,
     ) -> Rc<Self> {
         let now = now_ms();
@@ -190,7 +202,7 @@ impl Partitions {
         let mut inner = Inner {
             metrics: metrics.clone(),
             store,
-            slots: recovered.into_iter().map(slot).collect(),
+            slots: found.partitions.into_iter().map(slot).collect(),
             catalog,
             dirty: Vec::new(),
             pending: Vec::new(),
@@ -207,10 +219,13 @@ impl Partitions {
             tail: TailBudget::default(),
             checkpoint: CheckpointClock::default(),
             open_files: 0,
+            unreadable: found.unreadable.into_iter().collect(),
             broken: false,
             disowned: false,
         };
         inner.take_configs();
+        let unreadable = inner.unreadable.len() as u64;
+        metrics.unreadable_partitions.set(unreadable);
         Rc::new(Partitions {
             shard,
             limits,
@@ -232,6 +247,8 @@ impl Partitions {
             .spawn(async move { this.housekeeping_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.retention_loop().await });
+        let this = self.clone();
+        self.shard.spawn(async move { this.ownership_loop().await });
         if let Some(limits) = self.limits.cleaner {
             let this = self.clone();
             self.shard
@@ -494,10 +511,15 @@ impl Partitions {
             self.write_and_sync(worker, commit, &mut pending).await
         };
         let woken = match written {
-            Ok(commit) => self
-                .inner
-                .borrow_mut()
-                .end_commit(commit, pending, &self.limits),
+            Ok(commit) => {
+                let mut inner = self.inner.borrow_mut();
+                let (woken, lost) = inner.end_commit(commit, pending, &self.limits);
+                drop(inner);
+                if lost {
+                    self.disown();
+                }
+                woken
+            }
             Err(error) => {
                 tracing::error!(%error, "a commit ended in a panic; this shard stores nothing any more, restart the process");
                 self.inner.borrow_mut().break_down(pending);
@@ -552,6 +574,10 @@ impl Partitions {
                 let _ = self.shard.blocking(tidy).await;
                 true
             }
+            Ok((Err(CheckpointError::Failed(error)), _)) if NotOwner::is(&error) => {
+                self.disown();
+                false
+            }
             Ok((Err(CheckpointError::Failed(error)), plan)) => {
                 tracing::error!(%error, "cannot make a checkpoint; trying again later, meanwhile the journal grows: is the disk full?");
                 let mut inner = self.inner.borrow_mut();
@@ -571,6 +597,43 @@ impl Partitions {
                 false
             }
         }
+    }
+
+    /// Looks whether the store still is this gateway's: one that nobody writes to would not notice.
+    async fn ownership_loop(self: &Rc<Self>) {
+        while !self.is_disowned() {
+            shards::sleep(OWNERSHIP_INTERVAL).await;
+            let Some(check) = self.inner.borrow().store.check_ownership() else {
+                return;
+            };
+            // What else may be wrong is found by who needs the store.
+            if let Ok(Err(error)) = self.shard.blocking(check).await
+                && NotOwner::is(&error)
+            {
+                self.disown();
+            }
+        }
+    }
+
+    /// Whether another gateway has taken the store over.
+    pub fn is_disowned(&self) -> bool {
+        self.inner.borrow().disowned
+    }
+
+    /// Serves nothing any more, as another gateway has taken the store over. Whoever waits is told so.
+    /// It is not taken back: two gateways would take it from each other for ever.
+    fn disown(self: &Rc<Self>) {
+        tracing::error!(
+            shard = self.shard.index(),
+            "another gateway has taken the store over; this one serves nothing any more and does not take it back: stop it"
+        );
+        let waiting = self.inner.borrow_mut().disown();
+        self.answer_fetches(waiting);
+        // Not there yet while the shard starts; then it has no groups either.
+        if let Some(gateway) = self.shard.service() {
+            gateway.coordinator().stop();
+        }
+        self.work.notify_waiters();
     }
 
     async fn housekeeping_loop(self: &Rc<Self>) {
@@ -620,6 +683,9 @@ impl Inner {
     fn slot(&mut self, id: PartitionId) -> Result<&mut Slot, PartitionError> {
         if self.disowned {
             return Err(PartitionError::NotOwner);
+        }
+        if self.unreadable.contains(&id) {
+            return Err(PartitionError::Storage);
         }
         match self.slots.entry(id) {
             Entry::Occupied(slot) => Ok(slot.into_mut()),
@@ -713,19 +779,20 @@ impl Inner {
     }
 
     /// Moves high watermarks, or takes back what was not stored; answers who waited.
-    /// Gives the fetches that have enough now.
+    /// Gives the fetches that have enough now, and whether another gateway was found to own the store.
     fn end_commit(
         &mut self,
         commit: Commit,
         pending: Vec<PendingProduce>,
         limits: &Limits,
-    ) -> Vec<WaitingFetch> {
+    ) -> (Vec<WaitingFetch>, bool) {
         self.committing = false;
         self.commits_ended += 1;
         self.note_sync(&commit);
         let mut woken = Vec::new();
         let (mut batches_stored, mut bytes_stored) = (0, 0);
         let mut lost = false;
+        let mut partitions = 0;
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
                 continue;
@@ -735,6 +802,7 @@ impl Inner {
                     self.open_files += usize::from(!slot.partition.log_mut().has_open_file());
                     let bytes: usize = plan.batches().iter().map(StoredBatch::size).sum();
                     let records = plan.batches().iter().map(StoredBatch::records).sum();
+                    partitions += 1;
                     batches_stored += plan.batches().len() as u64;
                     bytes_stored += bytes as u64;
                     self.metrics.produced.records.add(records);
@@ -759,10 +827,9 @@ impl Inner {
                 }
             }
         }
-        self.note_commit(batches_stored, bytes_stored);
-        if lost {
-            self.disown();
-        }
+        self.note_commit(batches_stored, bytes_stored, partitions);
+        // Before anybody is answered.
+        self.disowned |= lost;
         for request in pending {
             self.answer_produce(request, |_| true);
         }
@@ -773,7 +840,7 @@ impl Inner {
         {
             self.append(request, reply);
         }
-        self.take_satisfied(woken)
+        (self.take_satisfied(woken), lost)
     }
 
     /// Takes out those of the fetches that need not wait any more.
@@ -799,12 +866,14 @@ impl Inner {
         self.metrics.journal_bytes.add(commit.journaled_bytes());
     }
 
-    fn note_commit(&self, batches: u64, bytes: u64) {
+    fn note_commit(&self, batches: u64, bytes: u64, partitions: u64) {
         // One of retries alone stores nothing.
         if batches > 0 {
             self.metrics.commit.note_time(self.commit_began.elapsed());
             self.metrics.commit_batches.note(batches);
             self.metrics.commit_bytes.note(bytes);
+            self.metrics.commit_partitions.note(partitions);
+            self.metrics.last_commit_ms.set(now_ms().unsigned_abs());
             self.metrics.produced.batches.add(batches);
             self.metrics.produced.bytes.add(bytes);
         }
@@ -850,15 +919,19 @@ impl Inner {
         }
     }
 
-    /// Another gateway has taken over: clients are sent to look for it.
-    fn disown(&mut self) {
-        if !self.disowned {
-            tracing::error!(
-                "another gateway has taken the store over; this one serves nothing any more: stop it"
-            );
-        }
+    /// Another gateway has taken over: clients are sent to look for it. Gives the fetches that waited.
+    fn disown(&mut self) -> Vec<WaitingFetch> {
         self.disowned = true;
+        self.metrics.fenced.set(1);
         self.stop_storing();
+        for (request, reply) in std::mem::take(&mut self.held_back) {
+            self.append(request, reply);
+        }
+        let waiting: Vec<_> = self.fetches.keys().copied().collect();
+        waiting
+            .into_iter()
+            .filter_map(|id| self.unwatch(id))
+            .collect()
     }
 
     fn stop_storing(&mut self) {

@@ -15,6 +15,16 @@ use crate::store::{PartitionId, ReadPlan, SeekGoal, SeekPlan};
 /// A stored batch was checked against a limit when it came; this only bounds damage.
 const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
 
+const WHAT_TO_DO: &str = "check the disk, and see what `tidegate dump` shows of the file; in SeaweedFS, check the volume (volume.fsck and fs.verify of weed shell)";
+
+/// What clients are told: whether trying again may help.
+fn unreadable(error: &io::Error) -> PartitionError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => PartitionError::Corrupt,
+        _ => PartitionError::Storage,
+    }
+}
+
 /// KIP-320: a client that knows another leader epoch is told so.
 pub(super) fn check_epoch(partition: &Partition, epoch: i32) -> Result<(), PartitionError> {
     match epoch {
@@ -127,8 +137,8 @@ impl Part {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing = true,
             Err(error) => {
-                log_limited!(error, partition = %cold.id, %error, "cannot read records from a segment; `tidegate dump` shows what is damaged: check the disk");
-                self.fetched.error = Some(PartitionError::Storage);
+                log_limited!(error, partition = %cold.id, %error, "cannot read records from a segment; {WHAT_TO_DO}");
+                self.fetched.error = Some(unreadable(&error));
             }
         }
         self.read = Some(ColdRead {
@@ -177,8 +187,8 @@ impl Lookup {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         };
         let found = plan.run(first).map_err(|error| {
-            log_limited!(error, %error, "cannot search a segment by time; `tidegate dump` shows what is damaged: check the disk");
-            PartitionError::Storage
+            log_limited!(error, %error, "cannot search a segment by time; {WHAT_TO_DO}");
+            unreadable(&error)
         })?;
         Ok(found.unwrap_or(FoundOffset::NONE))
     }

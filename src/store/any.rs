@@ -39,6 +39,16 @@ impl Store {
         }
     }
 
+    /// Finds out whether what is stored still is this gateway's. `None`: nobody else can take it.
+    /// Blocking; the error is [`NotOwner`](super::NotOwner) if it is not, and others if that cannot be
+    /// told now.
+    pub fn check_ownership(&self) -> Option<Box<dyn FnOnce() -> io::Result<()> + Send>> {
+        match self {
+            Store::Local(_) => None,
+            Store::SeaweedMq(store) => Some(Box::new(store.check_ownership())),
+        }
+    }
+
     /// Removes all that is stored of a topic. Blocking.
     pub fn remove_topic(&self, topic: Uuid) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         either!(Store, self, store => Box::new(store.remove_topic(topic)))

@@ -183,7 +183,7 @@ impl Inner {
     /// The offset that the log is to start at, and whether that is yet to come.
     fn want_start(&mut self, deletion: &Deletion) -> Result<(i64, bool), PartitionError> {
         if self.broken {
-            return Err(PartitionError::Storage);
+            return Err(self.not_stored());
         }
         let partition = &mut self.slot(deletion.id)?.partition;
         let offset = match deletion.before {
@@ -226,7 +226,7 @@ impl Inner {
             let slot = self.slots.get(&id).ok_or(PartitionError::Unknown)?;
             match durable {
                 true => Ok(slot.partition.bounds().log_start_offset),
-                false => Err(PartitionError::Storage),
+                false => Err(self.not_stored()),
             }
         };
         let starts = deletion.parts.into_iter().map(outcome).collect();

@@ -34,6 +34,11 @@ pub enum FenceError {
     /// Not done; a part of it may be, which doing it again mends.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// Nothing was changed, and nothing can be before a start.
+    #[error(
+        "the filer has lost changes that it had confirmed (it has an older {path}), as after a power loss or when a backup was restored; restart the gateway, which goes on from what is there"
+    )]
+    Rewound { path: String },
     #[error("the entry {path} cannot be read: {reason}")]
     Unreadable { path: String, reason: String },
 }
@@ -92,6 +97,7 @@ pub struct Fence {
     bridge: Bridge,
     directory: String,
     name: String,
+    epoch: u64,
     state: Mutex<State>,
 }
 
@@ -125,7 +131,7 @@ pub fn take_over(bridge: &Bridge, shards: usize, cluster_id: &str) -> Result<Tak
             break (owner, facts);
         }
     };
-    let epoch = owner.locked().epoch;
+    let epoch = owner.epoch;
     let directory = format!("{ROOT}/owners");
     let fence = |shard: usize| loop {
         let name = shard.to_string();
@@ -195,6 +201,7 @@ fn set(
             bridge: bridge.clone(),
             directory: directory.to_owned(),
             name: name.to_owned(),
+            epoch: state.epoch,
             state: Mutex::new(state),
         })),
         // If it was done all the same, the next attempt sees it, and raises the epoch once more.
@@ -208,6 +215,22 @@ impl Fence {
         self.state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Looks whether somebody else has taken over, also while a transaction is under way. Blocking.
+    ///
+    /// # Errors
+    /// [`FenceError::Fenced`], or that it cannot be told now.
+    pub fn check(&self) -> Result<(), FenceError> {
+        let (found, _) = read(&self.bridge, &self.directory, &self.name)?;
+        match found.epoch > self.epoch {
+            true => Err(FenceError::Fenced),
+            false => Ok(()),
+        }
     }
 
     /// Makes changes, if the store still is this gateway's. They are to be such that each prefix of
@@ -239,6 +262,7 @@ impl Fence {
                 Err(BridgeError::Conflict(_)) => match self.find(&state, &next) {
                     Ok(Found::Next) => break,
                     Ok(Found::Other) => return Err(FenceError::Fenced),
+                    Ok(Found::Rewound) => return Err(self.rewound()),
                     Ok(Found::Before) | Err(_) => sent = true,
                 },
                 Err(BridgeError::Unknown { reason, .. }) => {
@@ -247,6 +271,7 @@ impl Fence {
                     match self.find(&state, &next) {
                         Ok(Found::Next) => break,
                         Ok(Found::Other) => return Err(FenceError::Fenced),
+                        Ok(Found::Rewound) => return Err(self.rewound()),
                         Ok(Found::Before) | Err(_) => {}
                     }
                 }
@@ -260,11 +285,18 @@ impl Fence {
         Ok(())
     }
 
+    fn rewound(&self) -> FenceError {
+        FenceError::Rewound {
+            path: format!("{}/{}", self.directory, self.name),
+        }
+    }
+
     fn find(&self, before: &State, next: &State) -> Result<Found, FenceError> {
         let (found, _) = read(&self.bridge, &self.directory, &self.name)?;
         Ok(match (found.epoch, found.sequence) {
             at if at == (next.epoch, next.sequence) => Found::Next,
             at if at == (before.epoch, before.sequence) => Found::Before,
+            at if at < (before.epoch, before.sequence) => Found::Rewound,
             _ => Found::Other,
         })
     }
@@ -275,4 +307,6 @@ enum Found {
     Before,
     Next,
     Other,
+    /// The filer has forgotten what it had confirmed.
+    Rewound,
 }

@@ -64,7 +64,7 @@ impl Mark {
 }
 
 /// What a start found of a partition.
-pub(super) struct Found {
+pub(super) struct Standing {
     pub sealed: Vec<Segment>,
     pub active: Option<Table>,
     pub next_offset: i64,
@@ -80,7 +80,7 @@ impl Log {
         shared: Arc<Shared>,
         dir: Arc<str>,
         rolling: Rolling,
-        found: Found,
+        found: Standing,
     ) -> Self {
         let last_ns = found.active.as_ref().map_or(0, |table| table.last_ns);
         let names = found.sealed.iter().map(|s| s.name_s);

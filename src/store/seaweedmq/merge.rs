@@ -133,6 +133,8 @@ impl Merging {
         let at = active.chunks.partition_point(|c| c.base_offset < first);
         let range = at..at + from.len();
         if active.chunks.get(range.clone()) == Some(&from[..]) {
+            shared.metrics.merges.add(1);
+            shared.metrics.merged_bytes.add(into.file.size);
             Arc::make_mut(active).chunks.splice(range, [into]);
         } else {
             discard(shared, into.file);

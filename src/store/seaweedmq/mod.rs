@@ -22,16 +22,18 @@ use self::catalog::CatalogFile;
 use self::fence::{Fence, FenceError, take_over};
 use self::layout::{Part, ROOT, TOPICS, checkpoints_dir, partition_dir};
 pub use self::log::{AppendPlan, Log, Removal};
-use self::log::{Found, Write};
+use self::log::{Standing, Write};
 use self::read::{ChunkCache, Tables};
 pub use self::read::{ReadPlan, SeekPlan};
+pub use self::recovery::Found;
 use self::segment::Chunk;
 pub use self::segment::Table;
-use super::{CheckpointError, NotOwner, PartitionId, Recovered, Replay, Rolling};
+use super::{CheckpointError, NotOwner, PartitionId, Replay, Rolling};
 use crate::bridge::{
     Bridge, BridgeError, Entry, FileChunk, FuseAttributes, List, Mutation, Placement,
     Removal as Remove,
 };
+use crate::metrics::seaweedfs::StoreMetrics;
 use crate::wire::Uuid;
 
 mod background;
@@ -46,6 +48,7 @@ pub mod marks;
 mod merge;
 mod read;
 mod recovery;
+pub mod rules;
 mod segment;
 
 const FILE_MODE: u32 = 0o644;
@@ -71,6 +74,7 @@ pub struct Shared {
     chunks: ChunkCache,
     tables: Tables,
     background: Background,
+    metrics: Arc<StoreMetrics>,
 }
 
 fn now_s() -> i64 {
@@ -90,7 +94,9 @@ fn refused(error: FenceError) -> io::Error {
     match error {
         FenceError::Fenced => io::Error::new(io::ErrorKind::PermissionDenied, NotOwner),
         FenceError::Bridge(error) => failed(error),
-        error @ FenceError::Unreadable { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+        error @ (FenceError::Unreadable { .. } | FenceError::Rewound { .. }) => {
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        }
     }
 }
 
@@ -192,10 +198,15 @@ pub struct Opened {
 pub fn open(
     bridge: Bridge,
     volumes: Placement,
+    metrics: Arc<StoreMetrics>,
     shards: usize,
     cluster_id: &str,
 ) -> io::Result<Opened> {
+    if let Some(rule) = block_on(rules::that_expires(&bridge)).map_err(failed)? {
+        return Err(io::Error::other(rule));
+    }
     let taken = take_over(&bridge, shards, cluster_id).map_err(refused)?;
+    metrics.epoch.set(taken.owner.epoch());
     let background = Background::start()?;
     let shared = Arc::new_cyclic(|this| Shared {
         this: this.clone(),
@@ -205,6 +216,7 @@ pub fn open(
         chunks: ChunkCache::new(CHUNK_CACHE_BYTES),
         tables: Tables::default(),
         background,
+        metrics,
     });
     let (catalog, lines) = CatalogFile::open(shared.clone(), taken.owner)?;
     Ok(Opened {
@@ -235,22 +247,21 @@ impl Opened {
 
 impl Parts {
     /// Finds out how all partitions stand. `removed` are topics that may not be gone wholly. Blocking.
-    #[allow(clippy::type_complexity)] // Each part has one user.
     pub fn recover<R: Replay>(
         self,
         partitions: &[PartitionId],
         removed: Vec<(Uuid, Vec<Part>)>,
         rolling: Rolling,
-    ) -> io::Result<(Vec<Recovered<R, Log>>, Vec<ShardStore>)> {
+    ) -> io::Result<(Found<R>, Vec<ShardStore>)> {
         recovery::remove_leftovers(&self.shared, removed)?;
-        let recovered = recovery::recover(&self.shared, partitions, rolling)?;
+        let found = recovery::recover(&self.shared, partitions, rolling)?;
         let shared = self.shared;
         let store = |fence| ShardStore {
             shared: shared.clone(),
             fence: Arc::new(fence),
             rolling,
         };
-        Ok((recovered, self.fences.into_iter().map(store).collect()))
+        Ok((found, self.fences.into_iter().map(store).collect()))
     }
 }
 
@@ -267,7 +278,7 @@ impl ShardStore {
     pub fn new_log(&self, id: PartitionId) -> Log {
         // Without a folder, which the catalog places before anybody knows the topic, writes fail.
         let dir = self.shared.dir(id).unwrap_or_else(|| Arc::from(""));
-        let found = Found {
+        let found = Standing {
             sealed: Vec::new(),
             active: None,
             next_offset: 0,
@@ -275,6 +286,15 @@ impl ShardStore {
             checkpointed_start: Some(0),
         };
         Log::new(id, self.shared.clone(), dir, self.rolling, found)
+    }
+
+    /// Finds out whether the store still is this gateway's. Blocking.
+    ///
+    /// # Errors
+    /// [`NotOwner`] if it is not; others if that cannot be told now.
+    pub fn check_ownership(&self) -> impl FnOnce() -> io::Result<()> + Send + use<> {
+        let fence = self.fence.clone();
+        move || fence.check().map_err(refused)
     }
 
     /// Removes all that a topic has in SeaweedFS. Blocking.

@@ -80,9 +80,21 @@ fn with_table<T>(
     };
     match read(&table) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            read(&*shared.tables.look_up(shared, dir, &name)?)
+            let table = shared.tables.look_up(shared, dir, &name)?;
+            read(&table).map_err(lost)
         }
         result => result,
+    }
+}
+
+/// A chunk that an entry lists and that no volume has is no chunk that was removed as it should.
+fn lost(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            let text = format!("a chunk that the segment lists is lost: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        }
+        _ => error,
     }
 }
 
@@ -274,6 +286,9 @@ impl ChunkCache {
         };
         let missing = chunks.iter().zip(&known).filter(|(_, k)| k.is_none());
         let files: Vec<_> = missing.map(|(chunk, _)| chunk.file.clone()).collect();
+        let hits = chunks.len() - files.len();
+        shared.metrics.chunk_hits.add(hits as u64);
+        shared.metrics.chunk_misses.add(files.len() as u64);
         let read: Result<Vec<_>, BridgeError> = block_on(
             stream::iter(files)
                 .map(|file| async move { Ok((shared.read(&file).await?, file)) })
@@ -349,7 +364,8 @@ impl Tables {
         let entry = block_on(shared.bridge.lookup(dir, name)).map_err(failed)?;
         let entry = entry.ok_or(io::ErrorKind::NotFound)?;
         let table = Table::read(&entry).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "the entry is not Tidegate's")
+            let text = "the segment's entry in the filer is damaged, or another program's";
+            io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         let table = Arc::new(table);
         self.locked().put(format!("{dir}/{name}"), table.clone(), 1);

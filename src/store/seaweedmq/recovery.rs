@@ -8,12 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::checkpoint::{self, Checkpoint};
 use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
-use super::log::{Found, Log};
+use super::log::{Log, Standing};
 use super::segment::{Segment, Table};
 use super::{Shared, codec, failed, list_all};
 use crate::bridge::{BridgeError, List};
@@ -39,12 +40,20 @@ pub(super) fn remove_leftovers(shared: &Shared, removed: Vec<(Uuid, Vec<Part>)>)
     Ok(())
 }
 
-/// All partitions as SeaweedFS proves them. Blocking.
+/// What a start found of the partitions.
+pub struct Found<R> {
+    pub partitions: Vec<Recovered<R, Log>>,
+    /// Those of which a part is damaged. They are left as they are.
+    pub unreadable: Vec<PartitionId>,
+}
+
+/// All partitions as SeaweedFS proves them. One that is damaged is no reason not to serve the others.
+/// Blocking.
 pub(super) fn recover<R: Replay>(
     shared: &Arc<Shared>,
     partitions: &[PartitionId],
     rolling: Rolling,
-) -> io::Result<Vec<Recovered<R, Log>>> {
+) -> io::Result<Found<R>> {
     block_on(async {
         let topics: HashSet<_> = partitions.iter().map(|id| id.topic).collect();
         let mut checkpoints: HashMap<_, _> = stream::iter(topics)
@@ -63,18 +72,37 @@ pub(super) fn recover<R: Replay>(
         for id in partitions {
             let of_topic = checkpoints.get_mut(&id.topic);
             let bytes = of_topic.and_then(|of_topic| of_topic.remove(&id.index));
-            let saved = match bytes {
-                None => None,
-                Some(bytes) => Some(checkpoint::decode::<R>(&bytes).ok_or_else(|| damaged(*id))?),
-            };
-            works.push((*id, saved));
+            works.push((*id, bytes));
         }
-        stream::iter(works)
-            .map(|(id, saved)| recover_one(shared, id, saved, rolling))
-            .buffer_unordered(PARTITIONS_AT_ONCE)
-            .try_collect()
-            .await
+        let recover =
+            |(id, bytes)| async move { (id, recover_one(shared, id, bytes, rolling).await) };
+        let mut recovered = stream::iter(works)
+            .map(recover)
+            .buffer_unordered(PARTITIONS_AT_ONCE);
+        let mut found = Found {
+            partitions: Vec::with_capacity(partitions.len()),
+            unreadable: Vec::new(),
+        };
+        while let Some((id, one)) = recovered.next().await {
+            match one {
+                Ok(partition) => found.partitions.push(partition),
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(partition = %id, %error, "the partition cannot be read and is not served, the others are; restore what is lost, or remove the file that is named from the filer to go on without its records, then restart");
+                    found.unreadable.push(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     })
+}
+
+/// Trying again would not help.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::NotFound
+    )
 }
 
 fn damaged(id: PartitionId) -> io::Error {
@@ -84,21 +112,25 @@ fn damaged(id: PartitionId) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
+/// `bytes` are those of its checkpoint, if there is one.
 async fn recover_one<R: Replay>(
     shared: &Arc<Shared>,
     id: PartitionId,
-    saved: Option<Checkpoint<R>>,
+    bytes: Option<Bytes>,
     rolling: Rolling,
 ) -> io::Result<Recovered<R, Log>> {
     let dir = shared.dir(id).ok_or_else(|| {
         io::Error::other(format!("the catalog does not say where partition {id} is"))
     })?;
-    let saved = saved.unwrap_or_else(|| Checkpoint {
-        log_start_offset: 0,
-        next_offset: 0,
-        sealed: Vec::new(),
-        state: R::default(),
-    });
+    let saved = match bytes {
+        Some(bytes) => checkpoint::decode::<R>(&bytes).ok_or_else(|| damaged(id))?,
+        None => Checkpoint {
+            log_start_offset: 0,
+            next_offset: 0,
+            sealed: Vec::new(),
+            state: R::default(),
+        },
+    };
     let after = saved.sealed.last().map_or(String::new(), Segment::name);
     let entries = list_all(&shared.bridge, &dir, &after)
         .await
@@ -107,6 +139,10 @@ async fn recover_one<R: Replay>(
     for entry in entries.iter().filter(|entry| !entry.is_directory) {
         match Table::read(entry) {
             Some(table) => tables.push(table),
+            None if Table::is_own(entry) => {
+                let text = format!("the entry of the segment {dir}/{} is damaged", entry.name);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
             None => {
                 tracing::warn!(partition = %id, folder = %dir, name = entry.name, "a file that Tidegate did not write is left alone")
             }
@@ -116,7 +152,11 @@ async fn recover_one<R: Replay>(
     // It was saved with what waited for its commit.
     state.roll_back(saved.next_offset);
     for table in &tables {
-        replay(shared, table, saved.next_offset, &mut state).await?;
+        let replayed = replay(shared, table, saved.next_offset, &mut state).await;
+        replayed.map_err(|error| {
+            let name = table.segment.name();
+            io::Error::new(error.kind(), format!("segment {dir}/{name}: {error}"))
+        })?;
     }
     let mut sealed = saved.sealed;
     sealed.extend(tables.iter().map(|table| table.segment));
@@ -139,7 +179,7 @@ async fn recover_one<R: Replay>(
         sealed.pop();
     }
     let is_news = next_offset > saved.next_offset || log_start_offset > saved.log_start_offset;
-    let found = Found {
+    let found = Standing {
         sealed,
         active,
         next_offset,
@@ -174,11 +214,7 @@ async fn replay<R: Replay>(
             }
         };
         codec::headers(&bytes, each).map_err(|damaged| {
-            let text = format!(
-                "segment {}, chunk {}: {damaged}",
-                table.segment.name(),
-                file.file_id
-            );
+            let text = format!("chunk {}: {damaged}", file.file_id);
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
     }

@@ -131,6 +131,11 @@ impl Table {
         out.freeze()
     }
 
+    /// Whether the entry was made by [`Table::entry`], so that it is damaged if it cannot be read.
+    pub fn is_own(entry: &Entry) -> bool {
+        entry.extended.contains_key(TIDEGATE)
+    }
+
     /// Reads what [`Table::entry`] made. `None` if it is no segment of Tidegate's.
     pub fn read(entry: &Entry) -> Option<Self> {
         let number = |name| entry.extended.get(name)?.clone().try_get_i64().ok();
