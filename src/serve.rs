@@ -182,15 +182,7 @@ impl Home {
                 Ok(Home::Local(data))
             }
             StoreKind::SeaweedMq => {
-                let security = match &config.seaweedfs_security {
-                    Some(path) => Security::load(path)?,
-                    None => Security::default(),
-                };
-                let bridge = BridgeConfig {
-                    security,
-                    filer_group: config.seaweedfs_filer_group.clone().unwrap_or_default(),
-                    ..BridgeConfig::new(config.seaweedfs_masters.clone())
-                };
+                let bridge = bridge_config(config)?;
                 let (thread, bridge) = Bridge::start(bridge).map_err(ServeError::Bridge)?;
                 Ok(Home::SeaweedMq {
                     bridge,
@@ -228,6 +220,19 @@ impl Home {
             }
         }
     }
+}
+
+/// How SeaweedFS is reached.
+pub(crate) fn bridge_config(config: &Config) -> Result<BridgeConfig, SecurityError> {
+    let security = match &config.seaweedfs_security {
+        Some(path) => Security::load(path)?,
+        None => Security::default(),
+    };
+    Ok(BridgeConfig {
+        security,
+        filer_group: config.seaweedfs_filer_group.clone().unwrap_or_default(),
+        ..BridgeConfig::new(config.seaweedfs_masters.clone())
+    })
 }
 
 fn masters(config: &Config) -> String {
@@ -310,7 +315,7 @@ fn recover_seaweedmq(
 }
 
 /// Where SeaweedFS is to put the chunks of topics.
-fn volumes(config: &Config) -> Placement {
+pub(crate) fn volumes(config: &Config) -> Placement {
     let replication = config.seaweedfs_replication.clone();
     Placement {
         path: String::new(),

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::weed::{self, Part, Weed};
 use common::{Gateway, data_folder};
 use serde_json::Value;
 
@@ -143,4 +144,47 @@ fn the_ports_of_shards_are_looked_at() {
     let told =
         |l: &&str| l.starts_with("listen (shard)") && l.contains(&format!("{taken}, in use"));
     assert_eq!(table.lines().filter(told).count(), 1, "{table}");
+}
+
+#[test]
+fn seaweedfs_is_looked_at_where_topics_are_to_be_there() {
+    let mut weed = Weed::start();
+    let data = data_folder();
+    let master = weed.master();
+    let options = [
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--store",
+        "seaweedmq",
+        "--seaweedfs-masters",
+        &master,
+    ];
+    let found = items(&check(data.path(), &options));
+    for item in [
+        "SeaweedFS master",
+        "SeaweedFS filers",
+        "SeaweedMQ brokers",
+        "SeaweedFS version",
+        "room for volumes",
+        "rules with a TTL",
+        "commit of 4 KiB",
+        "read of 4 KiB",
+        "removal of a file",
+    ] {
+        let (state, _) = found
+            .get(item)
+            .unwrap_or_else(|| panic!("{item}: {found:?}"));
+        assert_ne!(state, "fail", "{item}: {found:?}");
+    }
+    assert!(!found.contains_key("sync of 4 KiB"), "no disk is used");
+    let left = weed::get(&weed.address(Part::Filer), "/topics/kafka/.tidegate/");
+    assert!(!left.contains("check-"), "what was written is gone: {left}");
+    let elsewhere = [&options[..], &["--seaweedfs-replication", "002"]].concat();
+    let found = items(&check(data.path(), &elsewhere));
+    assert_eq!(found["commit of 4 KiB"].0, "fail", "there is one server");
+    weed.kill(Part::Filer);
+    weed.kill(Part::Master);
+    let found = items(&check(data.path(), &options));
+    assert_eq!(found["SeaweedFS masters"].0, "fail");
 }

@@ -15,6 +15,7 @@ use super::call::{Failure, note, unary};
 use super::client::Client;
 use super::http::{Rope, WORDS_MAX};
 use super::peers::{Peer, Peers};
+use super::proto::master_pb::list_cluster_nodes_response::ClusterNode;
 use super::proto::master_pb::{ListClusterNodesRequest, ListClusterNodesResponse};
 
 /// The standard question (gRPC health checking protocol), with an empty message.
@@ -73,8 +74,8 @@ impl Client {
         if !answered {
             return;
         }
-        let found = found.iter().filter_map(|address| {
-            let parsed = parse(address);
+        let found = found.iter().filter_map(|node: &ClusterNode| {
+            let parsed = parse(&node.address);
             if let Err(error) = &parsed {
                 log_limited!(warn, %error, "a master of SeaweedFS told of a server with an address that is none");
             }
@@ -125,7 +126,11 @@ impl Client {
         }
     }
 
-    async fn nodes(&self, master: &Rc<Peer>, client_type: &str) -> Result<Vec<String>, String> {
+    pub(super) async fn nodes(
+        &self,
+        master: &Rc<Peer>,
+        client_type: &str,
+    ) -> Result<Vec<ClusterNode>, String> {
         let request = ListClusterNodesRequest {
             client_type: client_type.to_owned(),
             filer_group: self.filer_group.clone(),
@@ -138,11 +143,7 @@ impl Client {
         match answer {
             Ok(answer) => {
                 master.health.answered();
-                Ok(answer
-                    .cluster_nodes
-                    .into_iter()
-                    .map(|node| node.address)
-                    .collect())
+                Ok(answer.cluster_nodes)
             }
             Err(failure) => {
                 let surely = matches!(failure, Failure::NotSent(_));

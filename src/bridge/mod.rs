@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 pub use self::address::{AddressError, ServerAddress};
 pub use self::filer::{etag, path};
+pub use self::master::{Node, Room};
 pub use self::proto::filer_pb::{Entry, FileChunk, FuseAttributes};
 pub use self::proto::messaging_pb::{BrokerPartitionAssignment, DataMessage};
 pub use self::proto::schema_pb::{Partition, RecordType};
@@ -41,6 +42,7 @@ mod client;
 mod discovery;
 mod filer;
 mod http;
+mod master;
 mod peers;
 #[allow(clippy::enum_variant_names)] // The names are SeaweedFS's.
 mod proto;

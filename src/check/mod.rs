@@ -1,5 +1,6 @@
 //! `tidegate check`: what this host offers to a gateway of the given configuration, as one table, with
-//! the way out beside what falls short. It changes nothing, and starts nothing.
+//! the way out beside what falls short. It starts nothing, and leaves nothing behind: what it writes to
+//! see how long that takes, it removes.
 //!
 //! Reading and judging are apart: a judgement is a function of what was found.
 
@@ -7,11 +8,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::config::Resolved;
+use crate::config::{Resolved, Store};
 
 mod addresses;
 mod disk;
 mod host;
+mod seaweedfs;
 
 /// What was found of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,7 +88,10 @@ impl Report {
 pub fn check(resolved: &Resolved) -> Report {
     let config = &resolved.config;
     let mut items = host::check(config);
-    items.extend(disk::check(config));
+    items.extend(match config.store {
+        Store::Local => disk::check(config),
+        Store::SeaweedMq => seaweedfs::check(config),
+    });
     items.extend(addresses::check(config));
     let warning = |text: String| {
         Item::ok("configuration", text, "nothing to warn of").but(

@@ -95,6 +95,8 @@ impl Part {
 pub struct Weed {
     processes: [Option<Process>; PARTS],
     ports: [Port; PARTS],
+    /// Arguments that parts are started with instead of the usual ones of the same name.
+    pub extra: Vec<(Part, String)>,
     folder: tempfile::TempDir,
 }
 
@@ -111,9 +113,15 @@ impl Weed {
 
     /// Starts some parts in a folder; a `security.toml` in it is theirs.
     pub fn start_in(folder: tempfile::TempDir, parts: &[Part]) -> Weed {
+        Self::start_so(folder, parts, Vec::new())
+    }
+
+    /// Starts some parts, with arguments of their own.
+    pub fn start_so(folder: tempfile::TempDir, parts: &[Part], extra: Vec<(Part, String)>) -> Weed {
         let mut weed = Weed {
             processes: Default::default(),
             ports: std::array::from_fn(|_| Port::free()),
+            extra,
             folder,
         };
         parts.iter().for_each(|part| weed.start_part(*part));
@@ -158,6 +166,18 @@ impl Weed {
         self.processes[part as usize] = None;
     }
 
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self, part: Part) {
+        self.signal(part, "TERM");
+        let process = self.processes[part as usize].as_ref().expect("it runs");
+        let began = Instant::now();
+        while process.runs() {
+            assert!(began.elapsed() < PATIENCE, "the {} stays", part.name());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.processes[part as usize] = None;
+    }
+
     /// Makes a part stand still: it keeps its connections and answers nothing.
     pub fn pause(&self, part: Part) {
         self.signal(part, "STOP");
@@ -191,7 +211,12 @@ impl Weed {
             ],
             Part::Broker => vec![],
         };
-        arguments.extend(others);
+        let own = self.extra.iter().filter(|(of, _)| *of == part);
+        let own: Vec<_> = own.map(|(_, argument)| argument.clone()).collect();
+        let name = |argument: &str| argument.split('=').next().map(str::to_owned);
+        let usual = |argument: &String| own.iter().all(|own| name(own) != name(argument));
+        arguments.extend(others.into_iter().filter(usual));
+        arguments.extend(own.iter().cloned());
         if part != Part::Broker {
             arguments.push("-ip.bind=127.0.0.1".to_owned());
         }
@@ -215,7 +240,7 @@ impl Weed {
 }
 
 /// The whole answer; empty if there is none.
-fn get(address: &str, path: &str) -> String {
+pub fn get(address: &str, path: &str) -> String {
     let ask = || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -295,6 +320,15 @@ impl Process {
             done.expect("kill is there").success(),
             "the process has ended"
         );
+    }
+}
+
+impl Process {
+    /// Ended ones that nobody waited for are still there.
+    fn runs(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        !state.is_empty() && !state.starts_with('Z')
     }
 }
 
