@@ -20,7 +20,7 @@ const RECORDS_A_BATCH: i32 = 3;
 type Acked = Vec<(i32, i64, Bytes)>;
 
 pub struct Load {
-    address: SocketAddr,
+    address: Mutex<SocketAddr>,
     stop: AtomicBool,
     acked: Mutex<Acked>,
     /// What is stored may be out of reach for a while, so that clients have to try again.
@@ -34,11 +34,17 @@ impl Load {
 
     fn connect(&self) -> Client {
         loop {
-            match Client::connect(self.address) {
+            let address = *self.address.lock().unwrap();
+            match Client::connect(address) {
                 Ok(client) => return client,
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+    }
+
+    fn connect_again(&self) -> Client {
+        pause();
+        self.connect()
     }
 
     /// An idempotent producer with one partition: a batch is sent until it is acknowledged.
@@ -61,6 +67,7 @@ impl Load {
                 match client.produce(TOPIC, partition, batch.clone()) {
                     Ok(answer) if answer.error_code == ErrorCode::NONE => break answer.base_offset,
                     Ok(answer) if self.may_fail(answer.error_code) => pause(),
+                    Ok(answer) if moved(answer.error_code) => client = self.connect_again(),
                     Ok(answer) => panic!("{name} at {sequence}: {:?}", answer.error_code),
                     Err(_) => client = self.connect(),
                 }
@@ -86,6 +93,7 @@ impl Load {
             let value = format!("{name} {number}");
             match client.produce(TOPIC, partition, batch(&[value.as_bytes()], None)) {
                 Ok(answer) if self.may_fail(answer.error_code) => pause(),
+                Ok(answer) if moved(answer.error_code) => client = self.connect_again(),
                 Ok(answer) => {
                     assert_eq!(answer.error_code, ErrorCode::NONE);
                     self.acked
@@ -108,6 +116,10 @@ impl Load {
                     let data = &response.responses[0].partitions[0];
                     if self.may_fail(data.error_code) {
                         pause();
+                        continue;
+                    }
+                    if moved(data.error_code) {
+                        client = self.connect_again();
                         continue;
                     }
                     assert_eq!(
@@ -133,6 +145,11 @@ impl Load {
     }
 }
 
+/// Another gateway has the partition.
+fn moved(error: ErrorCode) -> bool {
+    error == ErrorCode::NOT_LEADER_OR_FOLLOWER
+}
+
 fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
@@ -147,7 +164,7 @@ pub struct Consumers<'scope>(Vec<(i32, ScopedJoinHandle<'scope, Records>)>);
 impl Load {
     pub fn new(address: SocketAddr) -> Self {
         Load {
-            address,
+            address: Mutex::new(address),
             stop: AtomicBool::new(false),
             acked: Mutex::default(),
             store_may_fail: false,
@@ -176,6 +193,11 @@ impl Load {
             (p, consumer.join().expect("the consumer found no fault"))
         };
         consumers.0.into_iter().map(end).collect()
+    }
+
+    /// Clients that lose their gateway, or are told that it is none any more, go to this one.
+    pub fn go_to(&self, address: SocketAddr) {
+        *self.address.lock().unwrap() = address;
     }
 
     /// How much was acknowledged so far.

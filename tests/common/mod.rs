@@ -110,6 +110,21 @@ impl Gateway {
             .expect("kill is there");
     }
 
+    /// Makes it stand still: it keeps its connections and does nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill").args([signal, &pid]).status();
+        assert!(done.expect("kill is there").success());
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.address).expect("the gateway takes connections")
     }

@@ -109,7 +109,11 @@ fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Re
     let wanted = table.chunks[first..].iter().take_while(needed);
     let wanted: Vec<_> = wanted.take(READS_AT_ONCE).cloned().collect();
     let next = table.chunks.get(first + wanted.len()).cloned();
-    let chunks = shared.chunks.get_all(shared, &wanted)?;
+    let chunks = match shared.chunks.get_all(shared, &wanted) {
+        // One that is damaged keeps nobody from what comes before it.
+        Err(_) if wanted.len() > 1 => shared.chunks.get_all(shared, &wanted[..1])?,
+        chunks => chunks?,
+    };
     if let Some(next) = next {
         shared.chunks.prefetch(shared, next);
     }

@@ -1,0 +1,378 @@
+//! What may happen to topics in SeaweedFS: every process of a real one and the gateway end or stand still
+//! under load, volumes are full, files are cut, and two gateways own the same topics.
+//!
+//! After each: what was acknowledged is there once and in order, nothing of an idempotent producer is
+//! there twice, and it goes on by itself.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::load::{Load, PARTITIONS, TOPIC};
+use common::weed::{Part, Weed, get};
+use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request};
+use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
+use tidegate::wire::{ErrorCode, fetch, metadata, produce};
+
+/// Longer than anything here may take; a test that hangs fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A SeaweedFS, and a folder for gateways' logs.
+struct Place {
+    weed: Weed,
+    data: tempfile::TempDir,
+}
+
+impl Place {
+    fn start(extra: &[(Part, &str)]) -> Self {
+        let extra = extra.iter().map(|(part, text)| (*part, (*text).to_owned()));
+        Place {
+            weed: Weed::start_so(data_folder(), &Part::ALL, extra.collect()),
+            data: data_folder(),
+        }
+    }
+
+    /// A gateway, again where one was if it is given.
+    fn gateway(&self, before: Option<&Gateway>, options: &[&str]) -> Gateway {
+        let master = self.weed.master();
+        let own = ["--store", "seaweedmq", "--seaweedfs-masters", &master];
+        let all = [&own[..], &["--admin", "127.0.0.1:0"], options].concat();
+        match before {
+            Some(before) => Gateway::start_at(before.address, self.data.path(), &all),
+            None => Gateway::start(self.data.path(), &all),
+        }
+    }
+
+    /// What the gateway that was started last says of its readiness.
+    fn readyz(&self) -> String {
+        readyz(&self.admin())
+    }
+
+    fn admin(&self) -> String {
+        Gateway::admin(self.data.path()).to_string()
+    }
+
+    fn wait_ready(&self) {
+        wait_for("it is ready", || self.readyz().contains(" 200 OK"));
+    }
+
+    /// A way around the gateway.
+    fn bridge(&self) -> (BridgeThread, Bridge) {
+        let masters = vec![self.weed.master().parse().expect("an address")];
+        Bridge::start(BridgeConfig::new(masters)).expect("a thread")
+    }
+}
+
+fn readyz(admin: &str) -> String {
+    get(admin, "/readyz")
+}
+
+/// The bridge's answers wake whoever waits: no runtime of its own is needed.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// More is acknowledged than there was.
+fn wait_progress(load: &Load, after: &str) {
+    let before = load.acked();
+    wait_for(&format!("records are stored after {after}"), || {
+        load.acked() >= before + 50
+    });
+}
+
+#[test]
+fn every_process_may_end_under_load_whichever_way() {
+    // It stays for ten seconds otherwise.
+    let mut place = Place::start(&[(Part::Volume, "-preStopSeconds=0")]);
+    let options = ["--shards", "2", "--checkpoint-interval-ms", "100"];
+    let mut gateway = place.gateway(None, &options);
+    gateway.connect().create_topic(TOPIC, PARTITIONS);
+    let mut load = Load::new(gateway.address);
+    load.store_may_fail = true;
+    let seen = std::thread::scope(|scope| {
+        let consumers = load.start(scope);
+        wait_progress(&load, "the start");
+        for part in [Part::Filer, Part::Volume, Part::Master, Part::Broker] {
+            for killed in [true, false] {
+                match killed {
+                    true => place.weed.kill(part),
+                    false => place.weed.stop(part),
+                }
+                if part == Part::Filer {
+                    wait_for("it says that the filer is gone", || {
+                        let told = place.readyz();
+                        told.contains(" 503 ") && told.contains("no filer of SeaweedFS answers")
+                    });
+                }
+                place.weed.start_part(part);
+                wait_progress(&load, &format!("{part:?} (killed: {killed})"));
+                place.wait_ready();
+            }
+        }
+        for killed in [true, false] {
+            match killed {
+                true => gateway.kill(),
+                false => assert_eq!(gateway.stop(), Some(0)),
+            }
+            gateway = place.gateway(Some(&gateway), &options);
+            wait_progress(&load, &format!("the gateway (killed: {killed})"));
+            place.wait_ready();
+        }
+        load.stop(consumers)
+    });
+    load.check(&mut gateway.connect(), &seen);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+#[test]
+fn while_the_filer_stands_still_memory_stays_bounded_and_later_all_goes_on() {
+    let place = Place::start(&[]);
+    let options = [
+        "--shards",
+        "1",
+        "--max-uncommitted-bytes",
+        "4MiB",
+        "--request-memory",
+        "32MiB",
+    ];
+    let mut gateway = place.gateway(None, &options);
+    gateway.connect().create_topic(TOPIC, PARTITIONS);
+    gateway.connect().create_topic("flood", 1);
+    let mut load = Load::new(gateway.address);
+    load.store_may_fail = true;
+    let seen = std::thread::scope(|scope| {
+        let consumers = load.start(scope);
+        wait_progress(&load, "the start");
+        let before = gateway.resident_bytes();
+        place.weed.pause(Part::Filer);
+        let sent: usize = flood(&gateway);
+        assert!(sent > 20 << 20, "only {sent} bytes were sent: no flood");
+        let grown = gateway.peak_bytes() - before;
+        assert!(grown < 160 << 20, "{grown} bytes more for {sent} sent");
+        place.weed.resume(Part::Filer);
+        wait_progress(&load, "the filer stood still");
+        place.wait_ready();
+        load.stop(consumers)
+    });
+    load.check(&mut gateway.connect(), &seen);
+    assert_eq!(gateway.stop(), Some(0));
+}
+
+/// Sends as much as the gateway takes from many clients that wait for no answer; how many bytes it was.
+fn flood(gateway: &Gateway) -> usize {
+    const CLIENTS: usize = 64;
+    let value = vec![b'x'; 900_000];
+    let request = produce_request("flood", vec![(0, batch(&[&value], None))], -1);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.connect()).collect();
+    let mut sent = 0;
+    std::thread::scope(|scope| {
+        let send = |client: &mut Client| {
+            let timeout = Some(Duration::from_secs(2));
+            client.stream.set_write_timeout(timeout).expect("a timeout");
+            let began = Instant::now();
+            let mut times = 0;
+            while began.elapsed() < Duration::from_secs(4)
+                && client.send(produce::KEY, 9, &request).is_ok()
+            {
+                times += 1;
+            }
+            times * value.len()
+        };
+        let threads: Vec<_> = clients
+            .iter_mut()
+            .map(|client| scope.spawn(move || send(client)))
+            .collect();
+        for thread in threads {
+            sent += thread.join().expect("no panic");
+        }
+    });
+    sent
+}
+
+#[test]
+fn when_volumes_are_full_producers_are_refused_and_go_on_when_there_is_room() {
+    let small = [
+        (Part::Master, "-volumeSizeLimitMB=1"),
+        (Part::Volume, "-max=8"),
+    ];
+    let mut place = Place::start(&small);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("full", 1);
+    let mut acked: Vec<(i64, Bytes)> = Vec::new();
+    let mut value = vec![0; 200_000];
+    let mut produce = |client: &mut Client, acked: &mut Vec<(i64, Bytes)>| {
+        getrandom::fill(&mut value).expect("random bytes");
+        let answer = client.produce("full", 0, batch(&[&value], None));
+        let answer = answer.expect("an answer");
+        if answer.error_code == ErrorCode::NONE {
+            acked.push((answer.base_offset, value.clone().into()));
+        }
+        answer.error_code
+    };
+    let mut refused = ErrorCode::NONE;
+    wait_for("the volumes are full", || {
+        refused = produce(&mut client, &mut acked);
+        refused != ErrorCode::NONE
+    });
+    assert_eq!(refused, ErrorCode::KAFKA_STORAGE_ERROR);
+    assert!(acked.len() > 10, "{} were stored", acked.len());
+    assert_eq!(client.drain("full", 0), acked);
+    place.weed.kill(Part::Volume);
+    place.weed.extra = vec![(Part::Master, "-volumeSizeLimitMB=1".to_owned())];
+    place.weed.start_part(Part::Volume);
+    wait_for("there is room", || {
+        produce(&mut client, &mut acked) == ErrorCode::NONE
+    });
+    drop(gateway);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    assert_eq!(gateway.connect().drain("full", 0), acked);
+}
+
+/// The only segment of a partition: its folder and entry.
+fn segment(bridge: &Bridge, topic: &str, partition: usize) -> (String, Entry) {
+    let list = |directory: &str| {
+        let list = List {
+            directory: directory.to_owned(),
+            limit: 100,
+            ..List::default()
+        };
+        wait(bridge.list(list)).expect("a page").entries
+    };
+    let topic = format!("/topics/kafka/{topic}");
+    let generation = list(&topic).into_iter().find(|entry| entry.is_directory);
+    let generation = format!("{topic}/{}", generation.expect("a generation").name);
+    let partition = format!("{generation}/{}", list(&generation)[partition].name);
+    let mut segments = list(&partition);
+    assert_eq!(segments.len(), 1);
+    (partition, segments.remove(0))
+}
+
+/// Error code and first offset of a fetch.
+fn fetched(client: &mut Client, partition: i32, offset: i64) -> (ErrorCode, Option<i64>) {
+    let request = fetch_request("cut", &[(partition, offset)], 0, 1);
+    let answer = client.fetch(&request).expect("an answer");
+    let data = &answer.responses[0].partitions[0];
+    let first = common::records_of(data).first().map(|(offset, _)| *offset);
+    (data.error_code, first)
+}
+
+#[test]
+fn a_partition_that_was_cut_is_told_and_harms_no_other() {
+    let place = Place::start(&[]);
+    let mut gateway = place.gateway(None, &["--shards", "2"]);
+    let mut client = gateway.connect();
+    client.create_topic("cut", 3);
+    let produce = |client: &mut Client, partition| {
+        let answer = client.produce("cut", partition, batch(&[b"a", b"b"], None));
+        let answer = answer.expect("an answer");
+        (answer.error_code, answer.base_offset)
+    };
+    for round in 0..3 {
+        for partition in 0..3 {
+            let expected = (ErrorCode::NONE, 2 * round);
+            assert_eq!(produce(&mut client, partition), expected);
+        }
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    // One loses a chunk from its volume, another's entry is cut.
+    let (_thread, bridge) = place.bridge();
+    let (_, lost) = segment(&bridge, "cut", 0);
+    assert_eq!(lost.chunks.len(), 3);
+    wait(bridge.discard(&lost.chunks[1])).expect("it is removed");
+    let (folder, whole) = segment(&bridge, "cut", 1);
+    let mut cut = whole.clone();
+    // Without its chunks, so that the filer does not remove the one that is left out.
+    let kept = cut.chunks.split_off(2);
+    assert_eq!(kept.len(), 1);
+    let value = cut.extended.remove("tidegate").expect("it is Tidegate's");
+    cut.extended
+        .insert("tidegate".to_owned(), value.slice(..value.len() - 1));
+    cut.chunks.extend(kept);
+    wait(bridge.create(&folder, cut, false)).expect("it is replaced");
+
+    let mut gateway = place.gateway(None, &["--shards", "2"]);
+    let mut client = gateway.connect();
+    assert_eq!(fetched(&mut client, 0, 0), (ErrorCode::NONE, Some(0)));
+    for offset in [2, 3] {
+        let damaged = (ErrorCode::CORRUPT_MESSAGE, None);
+        assert_eq!(fetched(&mut client, 0, offset), damaged);
+    }
+    assert_eq!(fetched(&mut client, 0, 4), (ErrorCode::NONE, Some(4)));
+    assert_eq!(produce(&mut client, 0), (ErrorCode::NONE, 6));
+    let offline = ErrorCode::KAFKA_STORAGE_ERROR;
+    assert_eq!(fetched(&mut client, 1, 0), (offline, None));
+    assert_eq!(produce(&mut client, 1).0, offline);
+    assert_eq!(client.drain("cut", 2).len(), 6);
+    assert_eq!(produce(&mut client, 2), (ErrorCode::NONE, 6));
+    let log = Gateway::log(place.data.path());
+    assert!(log.contains("cannot be read and is not served"), "{log}");
+    assert!(
+        log.contains("a chunk that the segment lists is lost"),
+        "{log}"
+    );
+    let told = place.readyz();
+    assert!(told.contains("partitions that cannot be read: 1"), "{told}");
+    assert_eq!(gateway.stop(), Some(0));
+    // As an operator restores it.
+    wait(bridge.create(&folder, whole, false)).expect("it is replaced");
+    let gateway = place.gateway(None, &["--shards", "2"]);
+    let mut client = gateway.connect();
+    assert_eq!(client.drain("cut", 1).len(), 6);
+    assert_eq!(produce(&mut client, 1), (ErrorCode::NONE, 6));
+}
+
+#[test]
+fn of_two_gateways_the_late_one_is_refused_and_notices_also_when_it_is_idle() {
+    let place = Place::start(&[]);
+    let first = place.gateway(None, &["--shards", "2"]);
+    first.connect().create_topic(TOPIC, PARTITIONS);
+    let load = Load::new(first.address);
+    let mut second = None;
+    let seen = std::thread::scope(|scope| {
+        let consumers = load.start(scope);
+        wait_progress(&load, "the start");
+        // With commits on their way, for which it wakes to find that it owns nothing.
+        first.pause();
+        let other = place.gateway(None, &["--shards", "1"]);
+        load.go_to(other.address);
+        first.resume();
+        wait_progress(&load, "another gateway took over");
+        second = Some(other);
+        load.stop(consumers)
+    });
+    let second = second.expect("it was started");
+    load.check(&mut second.connect(), &seen);
+
+    // Nobody writes to this one, and somebody waits for records.
+    let admin = place.admin();
+    assert!(readyz(&admin).contains(" 200 OK"), "{}", readyz(&admin));
+    let mut client = second.connect();
+    let end = client.latest(TOPIC, 0);
+    let waiting = fetch_request(TOPIC, &[(0, end)], 25_000, 1);
+    let id = client.send(fetch::KEY, 11, &waiting).expect("it is sent");
+    let third = place.gateway(None, &["--shards", "1"]);
+    let answer: fetch::Response = client.receive(fetch::KEY, 11, id).expect("an answer");
+    let error = answer.responses[0].partitions[0].error_code;
+    assert_eq!(error, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let told = readyz(&admin);
+    assert!(
+        told.contains(" 503 ") && told.contains("another gateway"),
+        "{told}"
+    );
+    let request = metadata::Request::default();
+    let answer: metadata::Response = client.call(metadata::KEY, 13, &request).expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::REBOOTSTRAP_REQUIRED);
+    let produced = third.connect().produce(TOPIC, 0, batch(&[b"on"], None));
+    assert_eq!(produced.expect("an answer").base_offset, end);
+    drop((first, second));
+}
