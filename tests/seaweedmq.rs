@@ -3,10 +3,12 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::load::{Load, PARTITIONS, TOPIC};
-use common::weed::{Part, Weed};
+use common::prometheus::Scrape;
+use common::weed::{Part, Weed, get};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
 use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
 use tidegate::record::{Builder, Compression, split_first};
@@ -163,38 +165,6 @@ fn nothing_acknowledged_is_lost_or_repeated_when_the_gateway_is_killed() {
             gateway = place.gateway_at(gateway.address, &options(round));
         }
         std::thread::sleep(Duration::from_millis(500));
-        load.stop(consumers)
-    });
-    load.check(&mut gateway.connect(), &seen);
-    assert_eq!(gateway.stop(), Some(0));
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_or_repeated_when_seaweedfs_is_killed_under_load() {
-    let mut place = Place::start();
-    let mut gateway = place.gateway(&["--shards", "2"]);
-    gateway.connect().create_topic(TOPIC, PARTITIONS);
-    let mut load = Load::new(gateway.address);
-    load.store_may_fail = true;
-    let seen = std::thread::scope(|scope| {
-        let consumers = load.start(scope);
-        for round in 0..rounds() {
-            let part = [Part::Filer, Part::Volume, Part::Filer, Part::Master][round % 4];
-            std::thread::sleep(Duration::from_millis(300));
-            place.weed.kill(part);
-            std::thread::sleep(Duration::from_millis(100));
-            place.weed.start_part(part);
-            // It goes on without being told.
-            let before = load.acked();
-            let began = Instant::now();
-            while load.acked() < before + 100 {
-                assert!(
-                    began.elapsed() < PATIENCE,
-                    "nothing is stored after the {part:?} came back"
-                );
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
         load.stop(consumers)
     });
     load.check(&mut gateway.connect(), &seen);
@@ -539,4 +509,90 @@ fn groups_and_their_offsets_survive_a_kill() {
         let topics = &answer.groups[0].topics;
         !topics.is_empty() && topics[0].partitions[0].committed_offset == 2
     });
+}
+
+/// Calls of fsync that a part makes meanwhile; `None` where nobody may look.
+fn syncs_during(weed: &Weed, part: Part, work: impl FnOnce()) -> Option<usize> {
+    let traced = tempfile::NamedTempFile::new().expect("a file");
+    let pid = weed.pid(part);
+    let mut tracer = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-p", pid, "-o"])
+        .arg(traced.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    while status().contains("TracerPid:\t0\n") {
+        if let Ok(Some(_)) = tracer.try_wait() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    work();
+    // It lets go of the process and writes what it has.
+    let id = tracer.id().to_string();
+    let _ = Command::new("kill").args(["-INT", &id]).status();
+    let _ = tracer.wait();
+    let text = std::fs::read_to_string(traced.path()).expect("text");
+    Some(text.lines().filter(|line| line.contains("sync(")).count())
+}
+
+#[test]
+fn volumes_are_as_the_options_say_and_what_is_done_is_counted() {
+    const COMMITS: usize = 60;
+    let place = Place::start();
+    let produce = |client: &mut Client, times: usize| {
+        for _ in 0..times {
+            let answer = client.produce("placed", 0, batch(&[b"x"], None));
+            assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
+        }
+    };
+    let own = ["--shards", "1", "--seaweedfs-collection", "tide"];
+    let mut syncs = Vec::new();
+    for fsync in ["false", "true"] {
+        let fsync = ["--seaweedfs-fsync", fsync, "--admin", "127.0.0.1:0"];
+        let gateway = place.gateway(&[&own[..], &fsync].concat());
+        let mut client = gateway.connect();
+        if syncs.is_empty() {
+            client.create_topic("placed", 1);
+        }
+        // Volumes are made with the first ones.
+        produce(&mut client, 5);
+        let count = syncs_during(&place.weed, Part::Volume, || produce(&mut client, COMMITS));
+        syncs.push(count);
+        let volumes = get(&place.weed.master(), "/vol/status");
+        assert!(volumes.contains(r#""Collection":"tide""#), "{volumes}");
+        let admin = Gateway::admin(place.data.path()).to_string();
+        assert_counted(&get(&admin, "/metrics"), COMMITS);
+    }
+    match syncs[..] {
+        [Some(without), Some(with)] => {
+            assert!(without < COMMITS / 2, "{without} for {COMMITS} commits");
+            assert!(with >= COMMITS, "{with} for {COMMITS} commits");
+        }
+        _ => skip("strace cannot be used here"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test says what it does not look at")]
+fn skip(why: &str) {
+    eprintln!("whether volumes are synced is not looked at: {why}");
+}
+
+fn assert_counted(answer: &str, commits: usize) {
+    let (_, page) = answer.split_once("\r\n\r\n").expect("a page");
+    let scrape = Scrape::parse(page);
+    let done = |operation| {
+        let labels = [("operation", operation), ("result", "ok")];
+        let count = scrape.get("tidegate_seaweedfs_operations_total", &labels);
+        count.unwrap_or_default()
+    };
+    for operation in ["UploadChunk", "ObjectTransaction"] {
+        assert!(done(operation) >= commits as f64, "{operation}: {page}");
+    }
+    assert!(scrape.sum("tidegate_seaweedfs_epoch") >= 1.0);
+    assert!(scrape.sum("tidegate_seaweedfs_sent_bytes_total") > commits as f64);
+    assert!(scrape.sum("tidegate_last_commit_timestamp_seconds") > 1e9);
+    assert_eq!(scrape.sum("tidegate_store_fenced"), 0.0);
+    assert!(scrape.sum("tidegate_seaweedfs_peer_up") >= 3.0, "{page}");
 }

@@ -623,6 +623,9 @@ impl Partitions {
     /// Serves nothing any more, as another gateway has taken the store over. Whoever waits is told so.
     /// It is not taken back: two gateways would take it from each other for ever.
     fn disown(self: &Rc<Self>) {
+        if self.metrics.fenced.get() != 0 {
+            return;
+        }
         tracing::error!(
             shard = self.shard.index(),
             "another gateway has taken the store over; this one serves nothing any more and does not take it back: stop it"

@@ -138,6 +138,12 @@ impl Weed {
         format!("127.0.0.1:{}", self.ports[part as usize].number)
     }
 
+    /// The process of a part that runs.
+    pub fn pid(&self, part: Part) -> &str {
+        let process = self.processes[part as usize].as_ref().expect("it runs");
+        &process.pid
+    }
+
     /// Whether a filer has a file.
     pub fn has(&self, filer: Part, path: &str) -> bool {
         get(&self.address(filer), path).starts_with("HTTP/1.1 2")
