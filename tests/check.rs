@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use common::weed::{self, Part, Weed};
 use common::{Gateway, data_folder};
 use serde_json::Value;
+use tidegate::bridge::{Bridge, BridgeConfig, Entry, FuseAttributes};
 
 fn check(data: &Path, options: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -180,6 +181,9 @@ fn seaweedfs_is_looked_at_where_topics_are_to_be_there() {
     assert!(!found.contains_key("sync of 4 KiB"), "no disk is used");
     let left = weed::get(&weed.address(Part::Filer), "/topics/kafka/.tidegate/");
     assert!(!left.contains("check-"), "what was written is gone: {left}");
+    expire_topics(&master);
+    let found = items(&check(data.path(), &options));
+    assert_eq!(found["rules with a TTL"].0, "fail");
     let elsewhere = [&options[..], &["--seaweedfs-replication", "002"]].concat();
     let found = items(&check(data.path(), &elsewhere));
     assert_eq!(found["commit of 4 KiB"].0, "fail", "there is one server");
@@ -187,4 +191,23 @@ fn seaweedfs_is_looked_at_where_topics_are_to_be_there() {
     weed.kill(Part::Master);
     let found = items(&check(data.path(), &options));
     assert_eq!(found["SeaweedFS masters"].0, "fail");
+}
+
+/// As `fs.configure` of weed shell.
+fn expire_topics(master: &str) {
+    let master = master.parse().expect("an address");
+    let (_thread, bridge) = Bridge::start(BridgeConfig::new(vec![master])).expect("a thread");
+    let rules = r#"{"version": 1, "locations": [{"locationPrefix": "/topics/", "ttl": "1d"}]}"#;
+    let entry = Entry {
+        name: "filer.conf".to_owned(),
+        content: rules.into(),
+        attributes: Some(FuseAttributes {
+            file_mode: 0o644,
+            file_size: rules.len() as u64,
+            ..FuseAttributes::default()
+        }),
+        ..Entry::default()
+    };
+    let made = bridge.create("/etc/seaweedfs", entry, false);
+    futures::executor::block_on(made).expect("it is made");
 }

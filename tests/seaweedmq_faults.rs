@@ -376,3 +376,35 @@ fn of_two_gateways_the_late_one_is_refused_and_notices_also_when_it_is_idle() {
     assert_eq!(produced.expect("an answer").base_offset, end);
     drop((first, second));
 }
+
+#[test]
+fn a_filer_that_forgot_what_it_had_confirmed_is_told_and_a_restart_goes_on() {
+    let place = Place::start(&[]);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("rewound", 1);
+    let produce = |client: &mut Client| {
+        let answer = client.produce("rewound", 0, batch(&[b"x"], None));
+        answer.expect("an answer").error_code
+    };
+    assert_eq!(produce(&mut client), ErrorCode::NONE);
+    let owners = "/topics/kafka/.tidegate/owners";
+    let (_thread, bridge) = place.bridge();
+    let before = wait(bridge.lookup(owners, "0")).expect("an answer");
+    assert_eq!(produce(&mut client), ErrorCode::NONE);
+    // As after a power loss, or from a backup.
+    wait(bridge.create(owners, before.expect("it is there"), false)).expect("it is replaced");
+    assert_eq!(produce(&mut client), ErrorCode::KAFKA_STORAGE_ERROR);
+    let told = place.readyz();
+    assert!(
+        told.contains(" 503 ") && told.contains("the filer"),
+        "{told}"
+    );
+    let log = Gateway::log(place.data.path());
+    assert!(log.contains("the filer has lost changes"), "{log}");
+    drop(gateway);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    assert_eq!(client.drain("rewound", 0).len(), 2);
+    assert_eq!(produce(&mut client), ErrorCode::NONE);
+}

@@ -52,7 +52,7 @@ pub enum NotReady {
     )]
     Fenced,
     #[error(
-        "shard {0} stores nothing any more; the log says why: the disk lost what it was given, or a bug"
+        "shard {0} stores nothing any more; the log says why: the disk or the filer lost what it was given, or a bug"
     )]
     Broken(usize),
     #[error("no {0} of SeaweedFS answers: see whether it runs, and --seaweedfs-masters")]

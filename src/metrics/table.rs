@@ -128,7 +128,7 @@ metrics! {
         SYNC_SECONDS = Histogram "tidegate_sync_seconds";
         /// Commits of a partition that the disk did not take; producers are told to try again.
         STORE_FAILURES = Counter "tidegate_store_failures_total";
-        /// Whether the shard stores nothing any more, after a disk lost what it was given (restart the process) or another gateway took over.
+        /// Whether the shard stores nothing any more, after a disk or a filer lost what it was given (restart the process) or another gateway took over.
         STORE_BROKEN = Gauge "tidegate_store_broken" by "shard";
         /// Whether another gateway has taken the store over, so that the shard serves nothing any more: stop the process.
         STORE_FENCED = Gauge "tidegate_store_fenced" by "shard";

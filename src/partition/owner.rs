@@ -36,8 +36,8 @@ use crate::metrics::ShardMetrics;
 use crate::metrics::survey::TopicSums;
 use crate::record::batch::Batch;
 use crate::store::{
-    Checkpoint, CheckpointError, Commit, NotOwner, PartitionId, Recovered, SeekGoal, Store,
-    StoredBatch,
+    Checkpoint, CheckpointError, Commit, NotOwner, PartitionId, Recovered, Rewound, SeekGoal,
+    Store, StoredBatch,
 };
 
 mod survey;
@@ -794,7 +794,7 @@ impl Inner {
         self.note_sync(&commit);
         let mut woken = Vec::new();
         let (mut batches_stored, mut bytes_stored) = (0, 0);
-        let mut lost = false;
+        let (mut lost, mut rewound) = (false, false);
         let mut partitions = 0;
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
@@ -823,6 +823,7 @@ impl Inner {
                 }
                 Err(error) => {
                     lost |= NotOwner::is(&error);
+                    rewound |= Rewound::is(&error);
                     log_limited!(error, partition = %plan.id(), %error, "cannot store records; producers are told to try again: make room where they are stored, or check it");
                     self.metrics.store_failures.add(1);
                     self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
@@ -833,6 +834,9 @@ impl Inner {
         self.note_commit(batches_stored, bytes_stored, partitions);
         // Before anybody is answered.
         self.disowned |= lost;
+        if rewound {
+            self.stop_storing();
+        }
         for request in pending {
             self.answer_produce(request, |_| true);
         }

@@ -157,3 +157,15 @@ impl NotOwner {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 }
+
+/// What the store had confirmed is gone from it; nothing can be stored before a start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Rewound(pub String);
+
+impl Rewound {
+    /// Whether an error is this one.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}

@@ -28,7 +28,7 @@ pub use self::read::{ReadPlan, SeekPlan};
 pub use self::recovery::Found;
 use self::segment::Chunk;
 pub use self::segment::Table;
-use super::{CheckpointError, NotOwner, PartitionId, Replay, Rolling};
+use super::{CheckpointError, NotOwner, PartitionId, Replay, Rewound, Rolling};
 use crate::bridge::{
     Bridge, BridgeError, Entry, FileChunk, FuseAttributes, List, Mutation, Placement,
     Removal as Remove,
@@ -94,9 +94,10 @@ fn refused(error: FenceError) -> io::Error {
     match error {
         FenceError::Fenced => io::Error::new(io::ErrorKind::PermissionDenied, NotOwner),
         FenceError::Bridge(error) => failed(error),
-        error @ (FenceError::Unreadable { .. } | FenceError::Rewound { .. }) => {
-            io::Error::new(io::ErrorKind::InvalidData, error)
+        error @ FenceError::Rewound { .. } => {
+            io::Error::new(io::ErrorKind::InvalidData, Rewound(error.to_string()))
         }
+        error @ FenceError::Unreadable { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
     }
 }
 
@@ -114,9 +115,10 @@ async fn when_there_is_room<T, F: Future<Output = Result<T, BridgeError>>>(
 
 /// The same error for another partition.
 fn like(error: &io::Error) -> io::Error {
-    match NotOwner::is(error) {
-        true => io::Error::new(error.kind(), NotOwner),
-        false => io::Error::new(error.kind(), error.to_string()),
+    match (NotOwner::is(error), Rewound::is(error)) {
+        (true, _) => io::Error::new(error.kind(), NotOwner),
+        (_, true) => io::Error::new(error.kind(), Rewound(error.to_string())),
+        _ => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
