@@ -78,6 +78,13 @@ impl Latency {
         self.record_many(ns, 1);
     }
 
+    /// Records what lasted from then until now.
+    #[inline]
+    pub fn since(&mut self, then_ns: u64, now_ns: u64) {
+        self.at(now_ns);
+        self.record(now_ns.saturating_sub(then_ns));
+    }
+
     /// Records the same time for many messages.
     #[inline]
     pub fn record_many(&mut self, ns: u64, messages: u64) {

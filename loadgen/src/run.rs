@@ -19,7 +19,9 @@ pub struct Run {
     pub acked: AtomicU64,
     /// Messages that were read.
     pub received: AtomicU64,
-    /// Errors that passed.
+    /// Connections that came, in scenarios that are about these.
+    pub connects: AtomicU64,
+    /// Errors that passed, and connections that failed.
     pub errors: AtomicU64,
     /// What was measured when.
     pub timeline: Timeline,
@@ -40,6 +42,7 @@ impl Run {
             stopped: AtomicBool::new(false),
             acked: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             timeline: Timeline::default(),
         }

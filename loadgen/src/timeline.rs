@@ -24,6 +24,7 @@ type Slot = Histogram<u32>;
 
 /// Names of tracks that are known to more than who records them.
 pub const SCHEDULE_LAG: &str = "schedule lag";
+pub const SERVICE: &str = "service";
 
 /// The tracks of a run.
 #[derive(Debug, Default)]

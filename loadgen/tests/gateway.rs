@@ -23,6 +23,13 @@ fn count_of(report: &serde_json::Value, of: &str) -> u64 {
         .unwrap_or_else(|| panic!("no times of {of} in {report:#}"))
 }
 
+/// What was measured over time.
+fn series(report: &serde_json::Value) -> Vec<&str> {
+    let all = report["report"]["series"].as_array();
+    let titles = all.into_iter().flatten();
+    titles.filter_map(|one| one["title"].as_str()).collect()
+}
+
 #[test]
 fn produce_reads_back_what_it_sent() {
     let gateway = Gateway::start(&[]);
@@ -224,6 +231,8 @@ fn a_storm_counts_who_came_and_who_was_turned_away() {
     for of in ["connect", "first answer", "metadata"] {
         assert_eq!(count_of(&run.json, of), 500, "{of}");
     }
+    let titles = ["connect", "first answer", "metadata"];
+    assert_eq!(series(&run.json), titles);
     let run = loadgen(&gateway, "storm --connects 200 --rate 1000");
     assert!(run.succeeded(), "{run}");
     assert_eq!(count_of(&run.json, "schedule lag"), 200);
@@ -254,9 +263,12 @@ fn idle_connections_are_weighed_and_still_served_at_the_end() {
     let resident = |when| figure(&run.json, &format!("/report/idle/server/resident_{when}"));
     assert!(resident("before") > 0 && resident("open") > 0 && resident("after") > 0);
     assert_eq!(count_of(&run.json, "answer after"), 200);
+    let titles = ["connect", "first answer", "answer after"];
+    assert_eq!(series(&run.json), [&titles[..], &["server"]].concat());
 
     let run = loadgen(&gateway, line);
     assert!(run.succeeded(), "{run}");
+    assert_eq!(series(&run.json), titles);
     assert!(
         run.output.contains("its process is not known (--pid)"),
         "{run}"

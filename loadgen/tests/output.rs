@@ -67,7 +67,7 @@ fn the_json_has_every_message_at_its_time() {
         .iter()
         .map(|series| series.title.as_str())
         .collect();
-    assert_eq!(titles, ["end to end", "ack", "schedule lag"]);
+    assert_eq!(titles, ["end to end", "ack", "service", "schedule lag"]);
     for series in &report.series {
         let times = report.times(&series.title).expect("a latency of this name");
         assert!(series.is_whole());
@@ -213,7 +213,7 @@ fn a_page_of_a_run_has_its_figures() {
     assert!(page.contains("2000 messages read: 0 lost"));
     assert_eq!(
         page.matches("<figure").count(),
-        7,
+        9,
         "percentiles, and two for each latency"
     );
 }

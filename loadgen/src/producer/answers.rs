@@ -62,8 +62,9 @@ impl Producer {
         if code.is_ok() || code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
             let measured = self.acked(index, first, now_ns);
             if measured > 0 {
-                let service_ns = now_ns.saturating_sub(sent_ns);
-                self.figures.service.record_many(service_ns, measured);
+                let service = &mut self.figures.service;
+                service.at(now_ns);
+                service.record_many(now_ns.saturating_sub(sent_ns), measured);
             }
             return Ok(());
         }

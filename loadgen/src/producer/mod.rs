@@ -22,7 +22,7 @@ use crate::latency::Latency;
 use crate::options::Options;
 use crate::report::acknowledged;
 use crate::run::Run;
-use crate::timeline::SCHEDULE_LAG;
+use crate::timeline::{SCHEDULE_LAG, SERVICE};
 use crate::usage::Meter;
 use forge::Forge;
 use lane::{InFlight, Lane, Terms};
@@ -108,6 +108,7 @@ impl Producer {
             figures: Figures {
                 ack: Latency::tracked(run.timeline.track(acknowledged(options.acks))),
                 lag: Latency::tracked(run.timeline.track(SCHEDULE_LAG)),
+                service: Latency::tracked(run.timeline.track(SERVICE)),
                 ..Figures::default()
             },
         };

@@ -24,7 +24,7 @@ use crate::run::Run;
 use crate::scenario::Findings;
 use crate::sequence::Faults;
 use crate::server::Server;
-use crate::timeline::SCHEDULE_LAG;
+use crate::timeline::{SCHEDULE_LAG, SERVICE};
 use crate::usage::{ProcessUsage, Usage};
 use crate::window::Window;
 
@@ -270,7 +270,7 @@ impl Report {
             retries: produced.retries,
         });
         self.latency(acknowledged(options.acks), &produced.ack);
-        self.latency("service", &produced.service);
+        self.latency(SERVICE, &produced.service);
         if options.rate.is_some() {
             self.latency(SCHEDULE_LAG, &produced.lag);
         }

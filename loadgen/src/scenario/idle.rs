@@ -2,8 +2,9 @@
 //! still served at the end?
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -15,12 +16,17 @@ use super::threads::{Threads, join, spawn};
 use crate::client::{Cluster, Connection, Error, Sources};
 use crate::latency::Latency;
 use crate::options::Options;
-use crate::report::{Client, Report};
+use crate::progress::Progress;
+use crate::report::{Client, Report, Series, Unit};
 use crate::run::Run;
 use crate::usage::{Meter, Usage};
 
 /// Threads that open connections.
 const MAX_THREADS: usize = 16;
+/// How often the server is looked at: the kernel counts CPU time in ticks, of 10 ms as a rule.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often at most, however long it takes.
+const MAX_LOOKS: u32 = 600;
 
 /// What became of the connections, and what they cost.
 #[derive(Debug, Serialize)]
@@ -107,7 +113,6 @@ struct Figures {
     first_answer: Latency,
     /// From a request after the idle time until its answer.
     after: Latency,
-    open: usize,
     served: usize,
     failures: Failures,
     usage: Usage,
@@ -118,41 +123,82 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     let cluster = Cluster::new(options.bootstrap.clone(), options.request_timeout);
     drop(cluster.connect()?);
     allow_files(options.connections as u64 + OTHER_FILES)?;
-    let look = || options.idle.pid.map(Process::look).transpose();
-    let before = look()?;
+    let before = options.idle.pid.map(Process::look).transpose()?;
 
     let threads = options.connections.min(MAX_THREADS);
     let gate = Arc::new(Barrier::new(threads + 1));
     let run = Arc::new(Run::new(0));
+    run.start();
     let meter = Meter::of_process();
-    let began = Instant::now();
+    let progress = Progress::show(&run, "open", options.connections as u64, |run| {
+        &run.connects
+    });
     let holding = start(options, &run, &gate, threads)?;
     gate.wait();
-    let opened_in = began.elapsed();
+    drop(progress);
+    let opened_ns = run.now_ns();
     // Whatever goes wrong from here on: the threads wait at the gate.
-    let open = look();
-    let idle_since = Instant::now();
-    std::thread::sleep(options.idle.time);
-    let (idle, after) = (idle_since.elapsed(), look());
+    let looks = look(&run, options.idle.pid, options.idle.time);
+    let idle_ns = run.now_ns() - opened_ns;
     gate.wait();
     let figures = Figures::merged(join(holding)?);
-    let server = server(options.idle.pid, [before, open?, after?], figures.open);
+    let looks = looks?;
+    let open = run.connects.load(Ordering::Relaxed) as usize;
 
     let mut report = Report::without_topic(options);
     report.latency("connect", &figures.connect);
     report.latency("first answer", &figures.first_answer);
     report.latency("answer after", &figures.after);
+    let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
     report.findings = Some(Any::Idle(Findings {
         asked: options.connections,
-        open: figures.open,
-        opened_in_seconds: opened_in.as_secs_f64(),
-        idle_seconds: idle.as_secs_f64(),
+        open,
+        opened_in_seconds: seconds(opened_ns),
+        idle_seconds: seconds(idle_ns),
         served: figures.served,
         failures: figures.failures,
-        server,
+        server: server(options.idle.pid, before, &looks, open),
     }));
     report.client = Client::new(meter.stop(), figures.usage, threads);
+    report.over_time(&run);
+    report.series.extend(series(&looks));
     Ok(report)
+}
+
+/// The server at a time of the run.
+type Look = (u64, Process);
+
+/// Looks at the server at once and from time to time, until `time` is over. Of one that is not known,
+/// there is nothing to see.
+fn look(run: &Run, pid: Option<u32>, time: Duration) -> Result<Vec<Look>, Error> {
+    let Some(pid) = pid else {
+        std::thread::sleep(time);
+        return Ok(Vec::new());
+    };
+    let interval = LOOK_INTERVAL.max(time / MAX_LOOKS);
+    let look = || Ok((run.now_ns(), Process::look(pid)?));
+    let mut looks = vec![look()?];
+    let mut left = time;
+    while !left.is_zero() {
+        let pause = interval.min(left);
+        std::thread::sleep(pause);
+        left -= pause;
+        looks.push(look()?);
+    }
+    Ok(looks)
+}
+
+/// What the server took over time.
+fn series(looks: &[Look]) -> Option<Series> {
+    let columns = [("resident", Unit::Bytes), ("CPU", Unit::Share)];
+    let mut series = Series::new("server", ("time", Unit::Seconds), &columns);
+    for [(from_ns, before), (to_ns, now)] in looks.array_windows() {
+        let cpu = now.cpu.saturating_sub(before.cpu).as_secs_f64();
+        let seconds = (to_ns - from_ns) as f64 / 1e9;
+        let values = [now.resident as f64, cpu / seconds.max(f64::MIN_POSITIVE)];
+        series.point(*to_ns as f64 / 1e9, &values.map(Some));
+    }
+    (looks.len() > 1).then_some(series)
 }
 
 /// Starts the threads: each opens its connections, comes to the gate, waits there until the idle time
@@ -166,13 +212,15 @@ fn start(
     let holder = |number: usize| {
         let connections = (number..options.connections).step_by(threads).len();
         let mut holder = Holder {
+            run: Arc::clone(run),
             bootstrap: options.bootstrap.clone(),
             timeout: options.request_timeout,
             held: Vec::with_capacity(connections),
-            figures: Figures::default(),
+            figures: Figures::tracked(run),
         };
         let gate = Arc::clone(gate);
         spawn(run, "idle", move || {
+            holder.run.wait_for_start();
             let meter = Meter::of_thread();
             holder.open(connections);
             gate.wait();
@@ -187,10 +235,12 @@ fn start(
 
 fn server(
     pid: Option<u32>,
-    [before, open, after]: [Option<Process>; 3],
+    before: Option<Process>,
+    looks: &[Look],
     connections: usize,
 ) -> Option<Server> {
-    let (pid, before, open, after) = (pid?, before?, open?, after?);
+    let (pid, before) = (pid?, before?);
+    let ((_, open), (_, after)) = (*looks.first()?, *looks.last()?);
     let between = |from: Process, to: Process| to.cpu.saturating_sub(from.cpu).as_secs_f64();
     let added = open.resident as f64 - before.resident as f64;
     Some(Server {
@@ -206,6 +256,7 @@ fn server(
 
 /// A thread's connections.
 struct Holder {
+    run: Arc<Run>,
     bootstrap: Vec<String>,
     timeout: Duration,
     held: Vec<Connection>,
@@ -224,50 +275,62 @@ impl Holder {
                 Ok(connection) => {
                     self.held.push(connection);
                     self.figures.failures.none();
+                    self.run.connects.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(error) => self.figures.failures.add(&error),
+                Err(error) => self.failed(&error),
             }
         }
-        self.figures.open = self.held.len();
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.figures.failures.add(error);
+        self.run.errors.fetch_add(1, Ordering::Relaxed);
     }
 
     fn open_one(&mut self, sources: &mut Sources, address: usize) -> Result<Connection, Error> {
-        let began = Instant::now();
+        let (run, figures) = (&self.run, &mut self.figures);
+        let began_ns = run.now_ns();
         let mut connection = sources.dial(&self.bootstrap[address], self.timeout)?;
-        self.figures
-            .connect
-            .record(began.elapsed().as_nanos() as u64);
+        figures.connect.since(began_ns, run.now_ns());
         connection.ask_versions(self.timeout)?;
-        self.figures
-            .first_answer
-            .record(began.elapsed().as_nanos() as u64);
+        figures.first_answer.since(began_ns, run.now_ns());
         connection.rest();
         Ok(connection)
     }
 
     /// Asks each once more: is it still served?
     fn ask(&mut self) {
-        for mut connection in self.held.drain(..) {
-            let began = Instant::now();
+        for mut connection in std::mem::take(&mut self.held) {
+            let began_ns = self.run.now_ns();
             match connection.ping(self.timeout) {
                 Ok(()) => {
-                    self.figures.after.record(began.elapsed().as_nanos() as u64);
+                    self.figures.after.since(began_ns, self.run.now_ns());
                     self.figures.served += 1;
                 }
-                Err(error) => self.figures.failures.add(&error),
+                Err(error) => self.failed(&error),
             }
         }
     }
 }
 
 impl Figures {
+    /// One thread's, of which the run has what was measured when.
+    fn tracked(run: &Run) -> Self {
+        let latency = |of| Latency::tracked(run.timeline.track(of));
+        Self {
+            connect: latency("connect"),
+            first_answer: latency("first answer"),
+            after: latency("answer after"),
+            ..Self::default()
+        }
+    }
+
     fn merged(all: Vec<Self>) -> Self {
         let mut merged = Self::default();
         for figures in all {
             merged.connect.merge(&figures.connect);
             merged.first_answer.merge(&figures.first_answer);
             merged.after.merge(&figures.after);
-            merged.open += figures.open;
             merged.served += figures.served;
             merged.failures.merge(figures.failures);
             merged.usage = merged.usage.most(figures.usage);

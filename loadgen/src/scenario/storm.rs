@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use super::threads::{join, spawn};
 use crate::client::{Cluster, Error, Sources};
 use crate::latency::Latency;
 use crate::options::Options;
+use crate::progress::Progress;
 use crate::report::{Client, Report};
 use crate::run::Run;
 use crate::schedule::Schedule;
@@ -76,7 +78,6 @@ struct Figures {
     /// How late a thread came to it.
     lag: Latency,
     window: Window,
-    connects: u64,
     failures: Failures,
     usage: Usage,
 }
@@ -94,6 +95,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     let run = Arc::new(Run::new(0));
     run.start();
     let meter = Meter::of_process();
+    let progress = Progress::show(&run, "storm", options.storm.connects, |run| &run.connects);
     let started: Result<Vec<_>, Error> = (0..threads)
         .map(|number| {
             let comer = Comer {
@@ -110,6 +112,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         })
         .collect();
     let figures = Figures::merged(join(started?)?);
+    drop(progress);
     Ok(report(options, figures, &meter, &run))
 }
 
@@ -129,11 +132,12 @@ fn report(options: &Options, figures: Figures, meter: &ProcessMeter, run: &Run) 
             ));
         }
     }
+    let connects = run.connects.load(Ordering::Relaxed);
     report.findings = Some(Any::Storm(Findings {
         asked: options.storm.connects,
-        connects: figures.connects,
+        connects,
         seconds,
-        connects_per_second: figures.connects as f64 / seconds.max(f64::MIN_POSITIVE),
+        connects_per_second: connects as f64 / seconds.max(f64::MIN_POSITIVE),
         failures: figures.failures,
     }));
     report.client = Client::new(meter.stop(), figures.usage, options.connections);
@@ -164,8 +168,14 @@ impl Comer {
             let began_ns = self.wait_until(self.schedule.intended_ns(number));
             let address = (self.schedule.index(number) % self.bootstrap.len() as u64) as usize;
             match self.come_and_go(address, began_ns) {
-                Ok(()) => self.figures.failures.none(),
-                Err(error) => self.figures.failures.add(&error),
+                Ok(()) => {
+                    self.figures.failures.none();
+                    self.run.connects.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    self.figures.failures.add(&error);
+                    self.run.errors.fetch_add(1, Ordering::Relaxed);
+                }
             }
             self.figures.window.include(began_ns, self.run.now_ns());
         }
@@ -180,28 +190,21 @@ impl Comer {
         };
         let early_ns = intended_ns.saturating_sub(self.run.now_ns());
         std::thread::sleep(Duration::from_nanos(early_ns));
-        let late_ns = self.run.now_ns().saturating_sub(intended_ns);
-        self.figures.lag.at(self.run.now_ns());
-        self.figures.lag.record(late_ns);
+        self.figures.lag.since(intended_ns, self.run.now_ns());
         intended_ns
     }
 
     fn come_and_go(&mut self, address: usize, began_ns: u64) -> Result<(), Error> {
-        let since = |run: &Run, latency: &mut Latency| {
-            let now_ns = run.now_ns();
-            latency.at(now_ns);
-            latency.record(now_ns.saturating_sub(began_ns));
-        };
+        let (run, figures) = (&self.run, &mut self.figures);
         let address = &self.bootstrap[address];
         let mut connection = self.sources.dial(address, self.timeout)?;
-        since(&self.run, &mut self.figures.connect);
+        figures.connect.since(began_ns, run.now_ns());
         connection.ask_versions(self.timeout)?;
-        since(&self.run, &mut self.figures.first_answer);
+        figures.first_answer.since(began_ns, run.now_ns());
         if self.metadata {
             Cluster::ask_brokers(&mut connection, self.timeout)?;
-            since(&self.run, &mut self.figures.metadata);
+            figures.metadata.since(began_ns, run.now_ns());
         }
-        self.figures.connects += 1;
         Ok(())
     }
 }
@@ -227,7 +230,6 @@ impl Figures {
             merged.metadata.merge(&figures.metadata);
             merged.lag.merge(&figures.lag);
             merged.window.merge(figures.window);
-            merged.connects += figures.connects;
             merged.failures.merge(figures.failures);
             merged.usage = merged.usage.most(figures.usage);
         }
