@@ -192,7 +192,10 @@ fn look(run: &Run, pid: Option<u32>, time: Duration) -> Result<Vec<Look>, Error>
 fn series(looks: &[Look]) -> Option<Series> {
     let columns = [("resident", Unit::Bytes), ("CPU", Unit::Share)];
     let mut series = Series::new("server", ("time", Unit::Seconds), &columns);
-    for [(from_ns, before), (to_ns, now)] in looks.array_windows() {
+    for two in looks.windows(2) {
+        let [(from_ns, before), (to_ns, now)] = two else {
+            continue;
+        };
         let cpu = now.cpu.saturating_sub(before.cpu).as_secs_f64();
         let seconds = (to_ns - from_ns) as f64 / 1e9;
         let values = [now.resident as f64, cpu / seconds.max(f64::MIN_POSITIVE)];
