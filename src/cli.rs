@@ -11,8 +11,10 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::config::{self, Config, Form, Given, Host, OPTIONS, Origin, Resolved, UsageError};
-use crate::{check, dump, logging, metrics};
+use crate::config::{
+    self, Config, DEFAULT_PORT, Form, Given, Host, HostPort, OPTIONS, Origin, Resolved, UsageError,
+};
+use crate::{check, dump, import_offsets, logging, metrics};
 
 /// Names the TOML file. It is no option of the table, as the file cannot name itself.
 const CONFIG_ENV: &str = "TIDEGATE_CONFIG";
@@ -32,6 +34,12 @@ pub enum Command {
     Check { resolved: Box<Resolved>, json: bool },
     /// Show what a segment file holds.
     Dump(PathBuf),
+    /// Commit what SeaweedFS's Kafka gateway kept to the gateway at an address.
+    ImportOffsets {
+        resolved: Box<Resolved>,
+        gateway: HostPort,
+        dry_run: bool,
+    },
 }
 
 /// The whole program but for the server: reads the command line, prints or calls `serve`, and says
@@ -48,6 +56,17 @@ pub fn main<E: Error>(serve: impl FnOnce(Config) -> Result<(), E>) -> ExitCode {
         Ok(Command::Print(text)) => print(&text, &mut io::stdout().lock()),
         Ok(Command::Check { resolved, json }) => check_host(&resolved, json),
         Ok(Command::Dump(path)) => dump_to(&path, io::BufWriter::new(io::stdout().lock())),
+        Ok(Command::ImportOffsets {
+            resolved,
+            gateway,
+            dry_run,
+        }) => {
+            let mut out = io::stdout().lock();
+            match import_offsets::run(&resolved.config, &gateway, dry_run, &mut out) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&error, 1),
+            }
+        }
         Ok(Command::Serve(resolved)) => run(*resolved, serve),
         Err(error) => complain(&error, EXIT_USAGE),
     }
@@ -181,12 +200,32 @@ pub fn parse(
                 .unwrap_or_default();
             Ok(Command::Dump(file.into()))
         }
+        Some(("import-offsets", matches)) => {
+            let resolved = resolve(matches, env, host, read_file)?;
+            Ok(Command::ImportOffsets {
+                gateway: gateway_of(matches, &resolved.config)?,
+                dry_run: matches.get_flag("dry-run"),
+                resolved: resolved.into(),
+            })
+        }
         Some((_, matches)) => Ok(Command::Serve(
             resolve(matches, env, host, read_file)?.into(),
         )),
         None => Ok(Command::Serve(
             resolve(&matches, env, host, read_file)?.into(),
         )),
+    }
+}
+
+/// The gateway to ask: the one named, or the one with this configuration.
+fn gateway_of(matches: &ArgMatches, config: &Config) -> Result<HostPort, UsageError> {
+    let refuse = |text| UsageError::CommandLine(format!("--gateway: {text}"));
+    match matches.get_one::<OsString>("gateway") {
+        Some(given) => HostPort::parse(&given.to_string_lossy(), DEFAULT_PORT).map_err(refuse),
+        None => {
+            let listens = config.listen.first().cloned();
+            listens.ok_or_else(|| refuse("it is not told where the gateway listens".to_owned()))
+        }
     }
 }
 
@@ -265,6 +304,23 @@ fn command() -> clap::Command {
             with_options(clap::Command::new("check"))
                 .about("Tell what this host offers for these options, and how to mend what falls short; exit code 1 if the gateway would not work")
                 .arg(json),
+        )
+        .subcommand(
+            with_options(clap::Command::new("import-offsets"))
+                .about("Commit the offsets that SeaweedFS's own Kafka gateway kept for groups to a Tidegate that runs on the same SeaweedFS; what is committed there stays")
+                .arg(
+                    Arg::new("dry-run")
+                        .long("dry-run")
+                        .action(ArgAction::SetTrue)
+                        .help("Only print what would be imported"),
+                )
+                .arg(
+                    Arg::new("gateway")
+                        .long("gateway")
+                        .value_name("HOST:PORT")
+                        .value_parser(ValueParser::os_string())
+                        .help("The Tidegate to ask [default: where --listen says]"),
+                ),
         )
         .subcommand(
             clap::Command::new("metrics").about("Print the reference of all metrics as Markdown"),

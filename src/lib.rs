@@ -19,6 +19,7 @@ pub mod dump;
 pub mod fetch_session;
 pub mod gateway;
 pub mod group;
+pub mod import_offsets;
 pub mod logging;
 pub mod metrics;
 pub mod partition;

@@ -16,7 +16,7 @@ use crate::admin::{AdminError, AdminPages, Observed, Running, SeaweedFs};
 use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::group_config::{GroupBounds, GroupConfigs};
-use crate::catalog::keeper::CatalogKeeper;
+use crate::catalog::keeper::{CatalogKeeper, Change};
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Catalog, CatalogLog, Topic};
 use crate::config::{Admin, Config, Flush, HostPort, Pin, Routing, Store as StoreKind, shard_port};
@@ -28,7 +28,7 @@ use crate::metrics::seaweedfs::StoreMetrics;
 use crate::partition::State;
 use crate::partition::owner::{CleanerLimits, Found, Limits, Partitions};
 use crate::store::local::{DataDir, OpenError, Options, Report};
-use crate::store::{Log, Store, seaweedmq};
+use crate::store::{Log, PartitionId, Store, seaweedmq};
 use crate::wire::Uuid;
 
 /// Requests and replies that one shard's mailbox holds.
@@ -37,6 +37,9 @@ const MAILBOX_CAPACITY: usize = 4096;
 const BLOCKING_THREADS: usize = 4;
 /// The same where they wait for other machines.
 const WAITING_THREADS: usize = 16;
+
+/// For those that others make in SeaweedMQ.
+const LOOK_FOR_TOPICS_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -297,9 +300,13 @@ fn recover_seaweedmq(
     let cluster_id = opened.cluster_id.clone();
     let (file, lines, rest) = opened.split();
     let mut log = CatalogLog::in_seaweedmq(file, &lines, new_catalog(config))?;
-    let ids: Vec<_> = log.catalog().partitions().collect();
+    let removed = log.take_removed();
+    log.adopt_others(config.max_partitions)?;
+    let catalog = log.catalog().clone();
+    let is_own = |id: &PartitionId| catalog.by_id(&id.topic).is_some_and(|t| !t.adopted);
+    let ids: Vec<_> = catalog.partitions().filter(is_own).collect();
     let rolling = TopicConfig::from(config).rolling();
-    let (found, stores) = rest.recover::<State>(&ids, log.take_removed(), rolling)?;
+    let (found, stores) = rest.recover::<State>(&ids, removed, rolling)?;
     // Whoever takes a partition over begins a new leader epoch, as after an unclean start.
     let report = Report {
         partitions: found.partitions.len(),
@@ -449,6 +456,7 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
         && let Some(bridge) = shared.bridge.clone()
     {
         shard.spawn(import::at_first_start(gateway.clone(), bridge));
+        shard.spawn(adopt_others(gateway.clone()));
     }
     let connections = Connections::new(gateway.clone(), shared.counts.clone());
     connections.sweep();
@@ -459,6 +467,14 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     shard.stopping().await;
     stop(&shared, &gateway, &connections).await;
     Ok(())
+}
+
+/// Looks from time to time for topics that others make in SeaweedMQ, and delete.
+async fn adopt_others(gateway: Rc<Gateway>) {
+    loop {
+        shards::sleep(LOOK_FOR_TOPICS_EVERY).await;
+        let _ = gateway.change_catalog(Change::AdoptOthers).await;
+    }
 }
 
 /// Listens on the shard's own port, which is the same on all addresses, and tells the others.

@@ -60,6 +60,7 @@ impl Failure {
             ChangeError::Unknown => return Self::silent(error.into()),
             ChangeError::Exists
             | ChangeError::Collides(_)
+            | ChangeError::Adopted
             | ChangeError::TooManyPartitions(_)
             | ChangeError::NotStored(_) => error.to_string(),
         };

@@ -85,6 +85,7 @@ impl Failure {
             }
             ChangeError::Unknown
             | ChangeError::NoIncrease(_)
+            | ChangeError::Adopted
             | ChangeError::TooManyPartitions(_)
             | ChangeError::NotStored(_) => error.to_string(),
         };

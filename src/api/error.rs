@@ -32,6 +32,8 @@ impl From<PartitionError> for ErrorCode {
             PartitionError::NotReplica | PartitionError::NotOwner => {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
             }
+            PartitionError::ReadOnly => ErrorCode::POLICY_VIOLATION,
+            PartitionError::NotKnown => ErrorCode::OFFSET_NOT_AVAILABLE,
             PartitionError::Sequence(SequenceError::StaleEpoch { .. }) => {
                 ErrorCode::INVALID_PRODUCER_EPOCH
             }
@@ -90,7 +92,7 @@ impl From<&ChangeError> for ErrorCode {
             ChangeError::Collides(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             ChangeError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             ChangeError::NoIncrease(_) => ErrorCode::INVALID_PARTITIONS,
-            ChangeError::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
+            ChangeError::Adopted | ChangeError::TooManyPartitions(_) => ErrorCode::POLICY_VIOLATION,
             ChangeError::NotStored(why) => (*why).into(),
         }
     }

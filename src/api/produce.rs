@@ -17,7 +17,7 @@ use crate::catalog::Topic;
 use crate::catalog::name::is_internal;
 use crate::config::RecordValidation;
 use crate::gateway::{Gateway, Reply, Request as ShardRequest};
-use crate::partition::messages::{Durability, Produce};
+use crate::partition::messages::{Durability, PartitionError, Produce};
 use crate::partition::owner::now_ms;
 use crate::record::batch::{Batch, TimestampType};
 use crate::record::validate::{Mode, STEP_BYTES};
@@ -140,6 +140,9 @@ impl Work {
                     Ok((topic, id))
                 });
                 let batch = found.map_err(Refused::Code).and_then(|(topic, id)| {
+                    if topic.adopted {
+                        return Err(Refused::ReadOnly);
+                    }
                     let batch = open(partition.records, version)?;
                     let codec = batch.attributes().compression();
                     let target = codec.ok().and_then(|codec| topic.config.recode(codec));
@@ -456,6 +459,8 @@ fn open(records: Option<Records>, version: i16) -> Result<Batch, Refused> {
 /// Why a batch is not stored.
 enum Refused {
     Code(ErrorCode),
+    /// Another program of SeaweedMQ writes the topic.
+    ReadOnly,
     Record(RecordError),
 }
 
@@ -470,6 +475,10 @@ impl Refused {
         answer.base_offset = -1;
         match self {
             Refused::Code(code) => answer.error_code = code,
+            Refused::ReadOnly => {
+                answer.error_code = PartitionError::ReadOnly.into();
+                answer.error_message = Some(PartitionError::ReadOnly.to_string().into());
+            }
             Refused::Record(error) => {
                 answer.error_code = error.kind().into();
                 answer.error_message = Some(error.to_string().into());

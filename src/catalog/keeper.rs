@@ -41,6 +41,8 @@ pub enum Change {
     CreatePartitions(Vec<(Uuid, i32)>),
     AlterConfigs(Vec<(Resource, Alteration)>),
     TakeProducerIds,
+    /// Look at what others made in SeaweedMQ, and deleted.
+    AdoptOthers,
 }
 
 /// What became of it, in the order asked.
@@ -49,6 +51,7 @@ pub enum Changed {
     Topics(Vec<Result<(), ChangeError>>),
     Configs(Vec<Result<(), AlterError>>),
     ProducerIds(Result<Range<i64>, ChangeError>),
+    Others,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,8 @@ pub enum ChangeError {
     Unknown,
     #[error("the topic has {0} partitions")]
     NoIncrease(i32),
+    #[error("the topic was made by another program of SeaweedMQ: it gets its partitions there")]
+    Adopted,
     #[error("there may be no more than {0} partitions in all (max_partitions)")]
     TooManyPartitions(usize),
     #[error(transparent)]
@@ -137,6 +142,14 @@ impl CatalogKeeper {
                     .write(|log| log.take_producer_ids(PRODUCER_ID_BLOCK))
                     .await;
                 Changed::ProducerIds(taken.map_err(ChangeError::from))
+            }
+            Change::AdoptOthers => {
+                let max = self.max_partitions;
+                // What goes wrong is logged; the next look comes soon.
+                if let Ok(Some(catalog)) = self.write(move |log| log.adopt_others(max)).await {
+                    self.spread(catalog).await;
+                }
+                Changed::Others
             }
         }
     }
@@ -230,6 +243,12 @@ impl CatalogKeeper {
             return Ok(());
         }
         let catalog = self.write(|log| log.commit(changes)).await?;
+        self.spread(catalog).await;
+        Ok(())
+    }
+
+    /// Makes it visible on every shard.
+    async fn spread(&self, catalog: Arc<Catalog>) {
         self.catalog.replace(catalog.clone());
         let calls: Vec<_> = (0..self.shard.count())
             .map(|shard| {
@@ -242,7 +261,6 @@ impl CatalogKeeper {
                 log_limited!(error, %error, "a shard did not take the new catalog; restart the process");
             }
         }
-        Ok(())
     }
 
     async fn write<T: Send + 'static>(

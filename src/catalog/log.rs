@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::topic_config::TopicConfig;
 use super::{Catalog, Topic, Values};
 use crate::store::local::file;
+use crate::store::seaweedmq::adopted::Adopted;
 use crate::store::seaweedmq::catalog::{CatalogFile, NewPartitions};
 use crate::store::seaweedmq::layout::Part;
 use crate::wire::Uuid;
@@ -23,6 +24,10 @@ use crate::wire::Uuid;
 pub(super) enum Entry {
     TopicCreated(SavedTopic),
     TopicDeleted {
+        id: String,
+    },
+    /// Others have deleted a topic that they had made.
+    TopicForgotten {
         id: String,
     },
     /// All configs that a topic sets from now on.
@@ -62,7 +67,27 @@ impl Entry {
             partitions: topic.partitions,
             configs: topic.configs.clone(),
             parts: Vec::new(),
+            adopted: None,
         })
+    }
+
+    /// A topic that others made, in a folder of this name.
+    fn adopted(folder: &str, adopted: Adopted) -> io::Result<Self> {
+        let id = Uuid::random().map_err(io::Error::other)?;
+        let partitions = adopted.partitions.len() as i32;
+        Ok(Entry::TopicCreated(SavedTopic {
+            name: folder.to_owned(),
+            id: id.to_string(),
+            partitions,
+            configs: Values::new(),
+            parts: vec![Part {
+                folder: folder.to_owned(),
+                first: 0,
+                count: partitions,
+                generation_ns: adopted.generation_ns,
+            }],
+            adopted: Some(adopted),
+        }))
     }
 
     pub(super) fn grown(id: &Uuid, count: i32) -> Self {
@@ -97,6 +122,9 @@ pub(super) struct SavedTopic {
     /// What it is made of in SeaweedMQ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parts: Vec<Part>,
+    /// Where its partitions are, if others made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted: Option<Adopted>,
 }
 
 impl SavedTopic {
@@ -107,6 +135,7 @@ impl SavedTopic {
             id: id(&self.id),
             partitions: self.partitions,
             configs: self.configs,
+            adopted: self.adopted.is_some(),
         }
     }
 }
@@ -138,16 +167,38 @@ struct Places {
     removed: Vec<(Uuid, Vec<Part>)>,
     /// All names that were ever used.
     used: HashSet<String>,
+    /// Where the partitions are of topics that others made.
+    adopted: HashMap<Uuid, Adopted>,
+    /// Folders, with their generations, of topics that were deleted here: they may not be removed yet.
+    gone: HashSet<(String, i64)>,
+    /// Of topics that others made, those that were not there at the last look.
+    missing: HashSet<Uuid>,
 }
 
 impl Places {
     fn note(&mut self, entry: &Entry) {
         let (topic, parts) = match entry {
-            Entry::TopicCreated(topic) => (&topic.id, &topic.parts),
+            Entry::TopicCreated(topic) => {
+                if let Some(adopted) = &topic.adopted {
+                    self.adopted.insert(id(&topic.id), adopted.clone());
+                }
+                (&topic.id, &topic.parts)
+            }
             Entry::Partitions { id, parts, .. } => (id, parts),
             Entry::TopicDeleted { id: gone } => {
                 let gone = id(gone);
-                self.removed.extend(self.of.remove_entry(&gone));
+                if let Some((topic, parts)) = self.of.remove_entry(&gone) {
+                    let gone = parts.iter().map(|p| (p.folder.clone(), p.generation_ns));
+                    self.gone.extend(gone);
+                    self.removed.push((topic, parts));
+                }
+                self.adopted.remove(&gone);
+                return;
+            }
+            Entry::TopicForgotten { id: gone } => {
+                let gone = id(gone);
+                self.of.remove(&gone);
+                self.adopted.remove(&gone);
                 return;
             }
             _ => return,
@@ -225,6 +276,9 @@ impl CatalogLog {
         for (topic, parts) in &replayed.places.of {
             file.shared().place(*topic, parts.clone());
         }
+        for (topic, adopted) in &replayed.places.adopted {
+            file.shared().adopt(*topic, adopted.clone());
+        }
         Ok(replayed.log(Home::SeaweedMq(file)))
     }
 
@@ -245,6 +299,17 @@ impl CatalogLog {
         self.append(&changes)?;
         changes.iter().for_each(|change| self.places.note(change));
         if let Home::SeaweedMq(file) = &self.home {
+            for change in &changes {
+                match change {
+                    Entry::TopicCreated(SavedTopic {
+                        id: topic,
+                        adopted: Some(adopted),
+                        ..
+                    }) => file.shared().adopt(id(topic), adopted.clone()),
+                    Entry::TopicForgotten { id: gone } => file.shared().forget(id(gone)),
+                    _ => {}
+                }
+            }
             // The parts of what was deleted are needed until they are removed.
             self.places.removed.clear();
             for id in changes.iter().filter_map(Entry::places) {
@@ -256,6 +321,92 @@ impl CatalogLog {
         changes.into_iter().for_each(|change| catalog.apply(change));
         self.catalog = Arc::new(catalog);
         Ok(self.catalog.clone())
+    }
+
+    /// Takes over what others have made in SeaweedMQ since the last time, and lets go of what they have
+    /// deleted. Gives the new snapshot, if there is one. There are no more partitions than `max_partitions`.
+    /// Blocking.
+    pub(crate) fn adopt_others(
+        &mut self,
+        max_partitions: usize,
+    ) -> io::Result<Option<Arc<Catalog>>> {
+        let Home::SeaweedMq(file) = &self.home else {
+            return Ok(None);
+        };
+        let places = &mut self.places;
+        let parts = places.of.iter();
+        let own = parts.filter(|(topic, _)| !places.adopted.contains_key(topic));
+        let own: HashSet<_> = own
+            .flat_map(|(_, parts)| parts)
+            .map(|p| &*p.folder)
+            .collect();
+        let mut found: HashMap<_, _> = file
+            .find_others(|folder| own.contains(folder))?
+            .into_iter()
+            .collect();
+        let mut changes = Vec::new();
+        let mut count = self.catalog.partition_count();
+        for (topic, known) in &places.adopted {
+            let Some(has) = self.catalog.by_id(topic) else {
+                continue;
+            };
+            let is_gone = match found.get(&*has.name) {
+                Some(now) if now.generation_ns == known.generation_ns => {
+                    found.remove(&*has.name);
+                    places.missing.remove(topic);
+                    continue;
+                }
+                Some(_) => true,
+                // Seen to be so twice: a filer may be behind others.
+                None => !places.missing.insert(*topic),
+            };
+            if is_gone {
+                tracing::info!(topic = %has.name, "others have deleted a topic of SeaweedMQ, or given it another number of partitions");
+                count -= has.partitions as usize;
+                changes.push(Entry::TopicForgotten {
+                    id: topic.to_string(),
+                });
+            }
+        }
+        places
+            .missing
+            .retain(|topic| places.adopted.contains_key(topic));
+        found.retain(|folder, adopted| {
+            let key = (folder.clone(), adopted.generation_ns);
+            !places.gone.contains(&key)
+        });
+        for (folder, adopted) in found {
+            let partitions = adopted.partitions.len();
+            let other = self.catalog.by_name(&folder);
+            if other.is_some_and(|other| !other.adopted) {
+                shards::log_limited!(
+                    warn,
+                    topic = folder,
+                    "a topic that others made in SeaweedMQ is not shown: Tidegate has one of that name"
+                );
+                continue;
+            }
+            if count + partitions > max_partitions {
+                shards::log_limited!(
+                    warn,
+                    topic = folder,
+                    partitions,
+                    "a topic that others made in SeaweedMQ is not shown: there may be no more partitions (max_partitions)"
+                );
+                continue;
+            }
+            count += partitions;
+            tracing::info!(
+                topic = folder,
+                partitions,
+                "a topic that others made in SeaweedMQ is shown; it is only read"
+            );
+            changes.push(Entry::adopted(&folder, adopted)?);
+        }
+        match changes.is_empty() {
+            true => Ok(None),
+            false => self.commit(changes).map(Some),
+        }
     }
 
     /// Takes `count` producer ids that were never given away before and never will be again. Blocking.
@@ -292,7 +443,7 @@ fn make_parts(
     changes: &mut [Entry],
 ) -> io::Result<()> {
     let wanted = changes.iter().filter_map(|change| match change {
-        Entry::TopicCreated(topic) => Some(NewPartitions {
+        Entry::TopicCreated(topic) if topic.adopted.is_none() => Some(NewPartitions {
             topic: topic.name.clone(),
             id: id(&topic.id),
             first: 0,
@@ -316,8 +467,12 @@ fn make_parts(
         .make_parts(wanted, |folder| places.used.contains(folder))?
         .into_iter();
     for change in changes {
-        if let Entry::TopicCreated(SavedTopic { parts, .. }) | Entry::Partitions { parts, .. } =
-            change
+        if let Entry::TopicCreated(SavedTopic {
+            parts,
+            adopted: None,
+            ..
+        })
+        | Entry::Partitions { parts, .. } = change
         {
             *parts = made.next().unwrap_or_default();
         }

@@ -40,6 +40,8 @@ pub struct Topic {
     pub configs: Values,
     /// What they and the broker's defaults come to.
     pub config: TopicConfig,
+    /// Others made it in SeaweedMQ and write it; here it is only read.
+    pub adopted: bool,
 }
 
 impl Topic {
@@ -56,6 +58,7 @@ impl Topic {
             partitions,
             configs: Values::new(),
             config: defaults,
+            adopted: false,
         })
     }
 
@@ -160,7 +163,11 @@ impl Catalog {
 
     /// Checks that a topic can be given this many partitions. Gives how many are new.
     pub fn check_increase(&self, id: &Uuid, partitions: i32) -> Result<i32, ChangeError> {
-        match self.by_id(id).ok_or(ChangeError::Unknown)?.partitions {
+        let topic = self.by_id(id).ok_or(ChangeError::Unknown)?;
+        if topic.adopted {
+            return Err(ChangeError::Adopted);
+        }
+        match topic.partitions {
             has if partitions > has => Ok(partitions - has),
             has => Err(ChangeError::NoIncrease(has)),
         }
@@ -200,7 +207,7 @@ impl Catalog {
         self.changes += 1;
         match change {
             Entry::TopicCreated(topic) => self.insert(topic.into_topic(self.broker.defaults())),
-            Entry::TopicDeleted { id } => {
+            Entry::TopicDeleted { id } | Entry::TopicForgotten { id } => {
                 self.remove(&log::id(&id));
             }
             Entry::TopicConfigs { id, configs } => {

@@ -36,6 +36,7 @@ pub use layers::{
 pub(crate) use layers::{nearest, printable, quote};
 pub use option::{Form, Opt, Preset, Unit};
 pub use print::reference;
+pub(crate) use value::DEFAULT_PORT;
 pub use value::{
     Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, MigrationPolicy, Pin,
     RecordValidation, Replication, Routing, Store, shard_port,

@@ -14,7 +14,7 @@ use crate::group::assignor::Assignor;
 use crate::logging::Filter;
 
 /// The port of Kafka, for addresses given without one.
-const DEFAULT_PORT: u16 = 9092;
+pub(crate) const DEFAULT_PORT: u16 = 9092;
 /// As [`DEFAULT_PORT`], of the admin pages.
 const ADMIN_PORT: u16 = 9644;
 /// Each address is a listening socket on every shard.
@@ -389,7 +389,7 @@ impl HostPort {
         is_unspecified(&self.host)
     }
 
-    fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let (host, port) = split_host_port(text)?;
         Ok(HostPort {
             host,

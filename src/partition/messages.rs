@@ -54,6 +54,10 @@ pub enum PartitionError {
     NotReplica,
     #[error("another gateway owns the partition now")]
     NotOwner,
+    #[error("another program of SeaweedMQ writes the topic; here it is only read")]
+    ReadOnly,
+    #[error("it is not known yet what others have written to the partition")]
+    NotKnown,
     #[error(transparent)]
     Sequence(#[from] SequenceError),
 }

@@ -13,6 +13,7 @@ use self::producers::{ActiveProducer, Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::store::local::{Compaction, CompactionRules, Swap};
+use crate::store::seaweedmq::adopted::Looked;
 use crate::store::{
     AppendPlan, Log, PartitionId, ReadPlan, Recovered, Removal, Replay, SeekGoal, SeekPlan, Stored,
     StoredBatch,
@@ -436,8 +437,23 @@ impl Partition {
         }
     }
 
+    /// Takes over what others were found to have written. True if there is something new.
+    pub fn looked(&mut self, looked: Looked) -> bool {
+        let Some(log) = self.log.adopted_mut() else {
+            return false;
+        };
+        let is_news = log.looked(looked);
+        self.next_offset = log.next_offset();
+        self.high_watermark = self.next_offset;
+        self.log_start_offset = log.first_offset().unwrap_or(self.next_offset);
+        is_news
+    }
+
     /// A search by time, for the goal that a lookup has. `None` if nothing can be found.
     pub fn plan_seek(&self, goal: SeekGoal) -> Option<SeekPlan> {
+        if self.log.adopted().is_some() {
+            return Some(self.log.plan_seek(goal, self.log_start_offset));
+        }
         let (max, offset) = self.state.max_timestamp?;
         let first = self.log.first_offset()?;
         match goal {

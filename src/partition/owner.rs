@@ -4,6 +4,7 @@
 //! is under way the next one fills. A producer's answer waits for the commit that covers it; a
 //! consumer's answer waits for a high watermark to move. Neither costs a task.
 
+mod adopted;
 mod compact;
 mod trim;
 
@@ -249,6 +250,10 @@ impl Partitions {
         self.shard.spawn(async move { this.retention_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.ownership_loop().await });
+        if matches!(self.inner.borrow().store, Store::SeaweedMq(_)) {
+            let this = self.clone();
+            self.shard.spawn(async move { this.adopted_loop().await });
+        }
         if let Some(limits) = self.limits.cleaner {
             let this = self.clone();
             self.shard
@@ -690,8 +695,8 @@ impl Inner {
         if self.unreadable.contains(&id) {
             return Err(PartitionError::Storage);
         }
-        match self.slots.entry(id) {
-            Entry::Occupied(slot) => Ok(slot.into_mut()),
+        let slot = match self.slots.entry(id) {
+            Entry::Occupied(slot) => slot.into_mut(),
             Entry::Vacant(vacant) => {
                 let topic = self
                     .catalog
@@ -699,8 +704,12 @@ impl Inner {
                     .filter(|t| t.partition(id.index).is_some());
                 let mut log = self.store.new_log(id);
                 log.set_rolling(topic.ok_or(PartitionError::Unknown)?.config.rolling());
-                Ok(vacant.insert(Slot::new(Partition::new(log))))
+                vacant.insert(Slot::new(Partition::new(log)))
             }
+        };
+        match slot.partition.log().adopted() {
+            Some(log) if !log.is_known() => Err(PartitionError::NotKnown),
+            _ => Ok(slot),
         }
     }
 
@@ -732,6 +741,9 @@ impl Inner {
             return Err(self.not_stored());
         }
         let partition = &mut self.slot(id)?.partition;
+        if partition.log().adopted().is_some() {
+            return Err(PartitionError::ReadOnly);
+        }
         let (waited, before) = (partition.has_waiting(), partition.uncommitted_bytes());
         let appended = partition.append(batch, now)?;
         let grown = partition.uncommitted_bytes() - before;

@@ -15,10 +15,11 @@ use super::{local, seaweedmq};
 
 /// Does the same with both kinds.
 macro_rules! either {
-    ($any:ident, $of:expr, $one:ident => $what:expr) => {
+    ($any:ident, $of:expr, $one:ident => $what:expr $(, $more:pat => $else:expr)?) => {
         match $of {
             $any::Local($one) => $what,
             $any::SeaweedMq($one) => $what,
+            $($more => $else,)?
         }
     };
 }
@@ -35,7 +36,10 @@ impl Store {
     pub fn new_log(&self, id: PartitionId) -> Log {
         match self {
             Store::Local(store) => Log::Local(store.new_log(id)),
-            Store::SeaweedMq(store) => Log::SeaweedMq(store.new_log(id)),
+            Store::SeaweedMq(store) => match store.adopted_log(id) {
+                Some(log) => Log::Adopted(log),
+                None => Log::SeaweedMq(store.new_log(id)),
+            },
         }
     }
 
@@ -118,16 +122,17 @@ impl Store {
             Store::Local(store) => {
                 let local = |(log, start, state): (&'a mut Log, i64, &'a R)| match log {
                     Log::Local(log) => (log, start, state),
-                    Log::SeaweedMq(_) => other_kind(),
+                    Log::SeaweedMq(_) | Log::Adopted(_) => other_kind(),
                 };
                 Checkpoint::Local(store.plan_checkpoint(partitions.map(local)))
             }
             Store::SeaweedMq(store) => {
                 let own = |(log, start, state): (&'a mut Log, i64, &'a R)| match log {
-                    Log::SeaweedMq(log) => (log, start, state),
+                    Log::SeaweedMq(log) => Some((log, start, state)),
+                    Log::Adopted(_) => None,
                     Log::Local(_) => other_kind(),
                 };
-                Checkpoint::SeaweedMq(store.plan_checkpoint(partitions.map(own)))
+                Checkpoint::SeaweedMq(store.plan_checkpoint(partitions.filter_map(own)))
             }
         }
     }
@@ -158,43 +163,65 @@ fn other_kind() -> ! {
 pub enum Log {
     Local(local::Log),
     SeaweedMq(seaweedmq::Log),
+    /// Of a topic that others made; it is only read.
+    Adopted(seaweedmq::adopted::Log),
 }
 
 impl Log {
     pub fn id(&self) -> PartitionId {
-        either!(Log, self, log => log.id())
+        either!(Log, self, log => log.id(), Log::Adopted(log) => log.id())
     }
 
     pub fn set_rolling(&mut self, rolling: Rolling) {
-        either!(Log, self, log => log.set_rolling(rolling))
+        match self {
+            Log::Local(log) => log.set_rolling(rolling),
+            Log::SeaweedMq(log) => log.set_rolling(rolling),
+            // Others write it.
+            Log::Adopted(_) => {}
+        }
     }
 
     /// Offset of the next batch to be written.
     pub fn next_offset(&self) -> i64 {
-        either!(Log, self, log => log.next_offset())
+        either!(Log, self, log => log.next_offset(), Log::Adopted(log) => log.next_offset())
     }
 
     /// Offset that the first segment begins at, if there is one.
     pub fn first_offset(&self) -> Option<i64> {
-        either!(Log, self, log => log.first_offset())
+        either!(Log, self, log => log.first_offset(), Log::Adopted(log) => log.first_offset())
     }
 
     /// Bytes of the segments, as far as they may be read.
     pub fn size_bytes(&self) -> u64 {
-        either!(Log, self, log => log.size_bytes())
+        either!(Log, self, log => log.size_bytes(), Log::Adopted(log) => log.size_bytes())
+    }
+
+    /// The log, if others write it.
+    pub fn adopted(&self) -> Option<&seaweedmq::adopted::Log> {
+        match self {
+            Log::Adopted(log) => Some(log),
+            _ => None,
+        }
+    }
+
+    pub fn adopted_mut(&mut self) -> Option<&mut seaweedmq::adopted::Log> {
+        match self {
+            Log::Adopted(log) => Some(log),
+            _ => None,
+        }
     }
 
     pub fn has_open_file(&self) -> bool {
         match self {
             Log::Local(log) => log.has_open_file(),
-            Log::SeaweedMq(_) => false,
+            Log::SeaweedMq(_) | Log::Adopted(_) => false,
         }
     }
 
     pub fn close_file(&mut self) {
         match self {
             Log::Local(log) => log.close_file(),
-            Log::SeaweedMq(_) => {}
+            Log::SeaweedMq(_) | Log::Adopted(_) => {}
         }
     }
 
@@ -203,6 +230,7 @@ impl Log {
         match self {
             Log::Local(log) => AppendPlan::Local(log.plan_append(batches, now_ms)),
             Log::SeaweedMq(log) => AppendPlan::SeaweedMq(log.plan_append(batches, now_ms)),
+            Log::Adopted(_) => unreachable!("what is only read takes no batches"),
         }
     }
 
@@ -230,7 +258,7 @@ impl Log {
 
     /// The checkpoint planned last is durable.
     pub fn checkpointed(&mut self) {
-        either!(Log, self, log => log.checkpointed())
+        either!(Log, self, log => log.checkpointed(), Log::Adopted(_) => {})
     }
 
     /// What need not be kept any more: the oldest segments beyond the limits, also the last one.
@@ -242,6 +270,8 @@ impl Log {
                 local::Expired::Before(offset) => Expired::Before(offset),
                 local::Expired::Unknown(plan) => Expired::Unknown(AgePlan::Local(plan)),
             },
+            // What others wrote is theirs to remove.
+            Log::Adopted(_) => Expired::Nothing,
             Log::SeaweedMq(log) => {
                 let before = log.expired(keep, now_ms);
                 before.map_or(Expired::Nothing, Expired::Before)
@@ -254,20 +284,20 @@ impl Log {
         match self {
             Log::Local(log) => log.note_age(base_offset, max_timestamp),
             // It knows.
-            Log::SeaweedMq(_) => {}
+            Log::SeaweedMq(_) | Log::Adopted(_) => {}
         }
     }
 
     /// Lets go of what expired before `offset`: if that is all, the next batch begins a new segment.
     /// No append may be under way. Gives the number of segments.
     pub fn drop_expired(&mut self, offset: i64) -> usize {
-        either!(Log, self, log => log.drop_expired(offset))
+        either!(Log, self, log => log.drop_expired(offset), Log::Adopted(_) => 0)
     }
 
     /// Lets go of segments that end at or before `offset`, but for the last one. No append may be under
     /// way.
     pub fn drop_before(&mut self, offset: i64) {
-        either!(Log, self, log => log.drop_before(offset))
+        either!(Log, self, log => log.drop_before(offset), Log::Adopted(_) => {})
     }
 
     /// Plans to remove what segments that were let go of take, as far as no start needs them.
@@ -275,12 +305,13 @@ impl Log {
         match self {
             Log::Local(log) => log.plan_removal().map(Removal::Local),
             Log::SeaweedMq(log) => log.plan_removal().map(Removal::SeaweedMq),
+            Log::Adopted(_) => None,
         }
     }
 
     /// True while segments that were let go of wait for a checkpoint to be removed.
     pub fn has_dropped(&self) -> bool {
-        either!(Log, self, log => log.has_dropped())
+        either!(Log, self, log => log.has_dropped(), Log::Adopted(_) => false)
     }
 
     /// Plans to read whole batches from the one that holds `offset` on: at least one, and no more than
@@ -292,6 +323,7 @@ impl Log {
                 let plan = log.plan_read(offset, max_bytes);
                 plan.map(ReadPlan::SeaweedMq)
             }
+            Log::Adopted(log) => log.plan_read(offset, max_bytes).map(ReadPlan::Adopted),
         }
     }
 
@@ -300,7 +332,7 @@ impl Log {
     pub fn is_outdated(&self, swaps: u64) -> bool {
         match self {
             Log::Local(log) => log.is_outdated(swaps),
-            Log::SeaweedMq(_) => false,
+            Log::SeaweedMq(_) | Log::Adopted(_) => false,
         }
     }
 
@@ -308,7 +340,7 @@ impl Log {
     pub fn is_compacted_at(&self, offset: i64) -> bool {
         match self {
             Log::Local(log) => log.is_compacted_at(offset),
-            Log::SeaweedMq(_) => false,
+            Log::SeaweedMq(_) | Log::Adopted(_) => false,
         }
     }
 
@@ -316,7 +348,7 @@ impl Log {
     pub fn dirty_ratio(&self, start: i64, stable: i64) -> Option<f64> {
         match self {
             Log::Local(log) => log.dirty_ratio(start, stable),
-            Log::SeaweedMq(_) => None,
+            Log::SeaweedMq(_) | Log::Adopted(_) => None,
         }
     }
 
@@ -330,7 +362,7 @@ impl Log {
     ) -> Option<local::Compaction> {
         match self {
             Log::Local(log) => log.begin_compaction(start, stable, rules, last_offsets),
-            Log::SeaweedMq(_) => None,
+            Log::SeaweedMq(_) | Log::Adopted(_) => None,
         }
     }
 
@@ -338,21 +370,21 @@ impl Log {
     pub fn swap(&mut self, swap: &local::Swap) -> Option<Removal> {
         match self {
             Log::Local(log) => log.swap(swap).map(Removal::Local),
-            Log::SeaweedMq(_) => None,
+            Log::SeaweedMq(_) | Log::Adopted(_) => None,
         }
     }
 
     pub fn end_compaction(&mut self) {
         match self {
             Log::Local(log) => log.end_compaction(),
-            Log::SeaweedMq(_) => {}
+            Log::SeaweedMq(_) | Log::Adopted(_) => {}
         }
     }
 
     pub fn is_being_compacted(&self) -> bool {
         match self {
             Log::Local(log) => log.is_being_compacted(),
-            Log::SeaweedMq(_) => false,
+            Log::SeaweedMq(_) | Log::Adopted(_) => false,
         }
     }
 
@@ -361,6 +393,7 @@ impl Log {
         match self {
             Log::Local(log) => SeekPlan::Local(log.plan_seek(goal, from)),
             Log::SeaweedMq(log) => SeekPlan::SeaweedMq(log.plan_seek(goal, from)),
+            Log::Adopted(log) => SeekPlan::Adopted(log.plan_seek(goal, from)),
         }
     }
 }
@@ -517,19 +550,20 @@ impl Removal {
 pub enum ReadPlan {
     Local(local::ReadPlan),
     SeaweedMq(seaweedmq::ReadPlan),
+    Adopted(seaweedmq::adopted::ReadPlan),
 }
 
 impl ReadPlan {
     /// Whole batches with their CRCs checked and their offsets one after the other. Blocking.
     pub fn run(self) -> io::Result<Bytes> {
-        either!(ReadPlan, self, plan => plan.run())
+        either!(ReadPlan, self, plan => plan.run(), ReadPlan::Adopted(plan) => plan.run())
     }
 
     /// See [`Log::is_outdated`].
     pub fn swaps(&self) -> u64 {
         match self {
             ReadPlan::Local(plan) => plan.swaps,
-            ReadPlan::SeaweedMq(_) => 0,
+            ReadPlan::SeaweedMq(_) | ReadPlan::Adopted(_) => 0,
         }
     }
 }
@@ -538,6 +572,7 @@ impl ReadPlan {
 pub enum SeekPlan {
     Local(local::SeekPlan),
     SeaweedMq(seaweedmq::SeekPlan),
+    Adopted(seaweedmq::adopted::SeekPlan),
 }
 
 impl SeekPlan {
@@ -547,6 +582,6 @@ impl SeekPlan {
         self,
         accept: impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
-        either!(SeekPlan, self, plan => plan.run(accept))
+        either!(SeekPlan, self, plan => plan.run(accept), SeekPlan::Adopted(plan) => plan.run(accept))
     }
 }

@@ -32,6 +32,7 @@ impl Room {
             partitions,
             configs: Default::default(),
             config: TopicConfig::default(),
+            adopted: false,
         };
         Room {
             group: Group::new("g".into()),

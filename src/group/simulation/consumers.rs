@@ -107,6 +107,7 @@ impl World {
             partitions,
             configs: Values::new(),
             config: TopicConfig::default(),
+            adopted: false,
         };
         let other = self
             .topics

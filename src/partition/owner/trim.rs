@@ -186,6 +186,9 @@ impl Inner {
             return Err(self.not_stored());
         }
         let partition = &mut self.slot(deletion.id)?.partition;
+        if partition.log().adopted().is_some() {
+            return Err(PartitionError::ReadOnly);
+        }
         let offset = match deletion.before {
             DeleteBefore::Offset(offset) => offset,
             DeleteBefore::HighWatermark => partition.bounds().high_watermark,

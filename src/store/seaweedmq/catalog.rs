@@ -10,10 +10,11 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::adopted::{self, Adopted};
 use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
-use super::{FILE_MODE, Shared, failed, now_s, refused};
-use crate::bridge::{Bridge, Entry, FileChunk, FuseAttributes, Mutation, TopicSpec};
+use super::{FILE_MODE, Shared, failed, list_all, marks, now_s, refused};
+use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, FuseAttributes, Mutation, TopicSpec};
 use crate::catalog::name;
 use crate::wire::Uuid;
 
@@ -90,6 +91,40 @@ impl CatalogFile {
         Ok(())
     }
 
+    /// Looks at the topics that others have in SeaweedMQ. `is_own` tells folders of Tidegate's topics.
+    /// Blocking.
+    pub fn find_others(&self, is_own: impl Fn(&str) -> bool) -> io::Result<Vec<(String, Adopted)>> {
+        let bridge = &self.shared.bridge;
+        let find = async {
+            let all = list_all(bridge, TOPICS, "").await?.into_iter();
+            let may_be = |entry: &Entry| {
+                let name = &*entry.name;
+                entry.is_directory
+                    && !name.starts_with('.')
+                    && name::check(name).is_ok()
+                    && !name::is_internal(name)
+                    && !is_own(name)
+            };
+            let folders = all.filter(may_be).map(|entry| entry.name);
+            let look = |folder: String| async move {
+                let found = adopted::look_at(bridge, &folder).await?;
+                Ok::<_, BridgeError>(match found {
+                    Some(adopted) if !marks::is_made(bridge, &folder).await? => {
+                        Some((folder, adopted))
+                    }
+                    _ => None,
+                })
+            };
+            let found: Vec<_> = stream::iter(folders)
+                .map(look)
+                .buffered(TOPICS_AT_ONCE)
+                .try_collect()
+                .await?;
+            Ok(found.into_iter().flatten().collect())
+        };
+        block_on(find).map_err(failed)
+    }
+
     /// Has SeaweedMQ make topics for new partitions; gives for each what it is made of. `is_used` tells
     /// names of SeaweedMQ's that had another use before. Blocking.
     pub fn make_parts(
@@ -153,6 +188,7 @@ async fn make(
         partition_count: count,
         ..TopicSpec::default()
     };
+    marks::set_made(bridge, &folder).await.map_err(failed)?;
     let made = bridge.configure_topic(NAMESPACE, &folder, spec).await;
     let made = made.map_err(failed)?;
     let generation = made.partitions.first().and_then(|p| p.partition.as_ref());

@@ -25,13 +25,17 @@ use bytes::{Buf, Bytes};
 
 use crate::record::batch::{HEADER_LEN, LOG_OVERHEAD, position};
 use crate::record::compress::{Compression, compress, decompress};
-use crate::record::{BatchHeader, RawRecord};
+use crate::record::{BatchHeader, Builder, RawRecord};
 use crate::store::{BATCH_HEAD_LEN, StoredBatch};
 
 /// A batch that inflates to more is kept opaque, in bytes.
 const INFLATED_BYTES_MAX: usize = 256 << 20;
 /// Of one entry or batch, in bytes: what a chunk may say is believed up to this.
 const ENTRY_BYTES_MAX: usize = 1 << 30;
+
+/// Records of one batch that is made of others' entries, and from how many bytes on it takes no more.
+const PLAIN_RECORDS: usize = 1000;
+const PLAIN_BYTES: usize = 256 << 10;
 
 const TS_NS: u32 = 1;
 const DATA: u32 = 3;
@@ -306,6 +310,62 @@ pub fn decode(chunk: &[u8]) -> Result<Batches, Damaged> {
     })
 }
 
+/// Batches of a chunk that somebody else may have written: if its first entry is not Tidegate's, none is,
+/// and they are plain records, with the time that they were stored at. Several publishers of a partition
+/// may have stored their records in another order than that of the offsets.
+pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
+    let mut rest = chunk;
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let at = chunk.len() - rest.len();
+        let entry = take_entry(&mut rest).map_err(|what| Damaged { at, what })?;
+        if entry.batch_header.is_some() && entries.is_empty() {
+            return decode(chunk);
+        }
+        if entry.offset < 0 {
+            let what = "an entry has an offset below 0";
+            return Err(Damaged { at, what });
+        }
+        entries.push(entry);
+    }
+    entries.sort_by_key(|entry| entry.offset);
+    entries.dedup_by_key(|entry| entry.offset);
+    let (mut out, mut places) = (Vec::with_capacity(chunk.len()), Vec::new());
+    let mut entries = &entries[..];
+    while let Some(first) = entries.first() {
+        let mut builder = Builder::new().base_offset(first.offset);
+        let mut taken = 0;
+        for entry in entries {
+            let Ok(delta) = i32::try_from(entry.offset - first.offset) else {
+                break;
+            };
+            if taken > 0 && (taken == PLAIN_RECORDS || builder.records_len() >= PLAIN_BYTES) {
+                break;
+            }
+            let timestamp = entry.ts_ns.div_euclid(1_000_000);
+            builder.append_at(delta, timestamp, entry.key, entry.value, &[]);
+            taken += 1;
+        }
+        let at = out.len();
+        let batch = builder.build();
+        let what = "records do not make a batch";
+        let header = BatchHeader::parse(&batch).map_err(|_| Damaged { at: 0, what })?;
+        places.push(Place {
+            base_offset: first.offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp(),
+            at,
+            len: batch.len(),
+        });
+        out.extend_from_slice(&batch);
+        entries = &entries[taken..];
+    }
+    Ok(Batches {
+        bytes: out.into(),
+        places,
+    })
+}
+
 fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str> {
     let entry = take_entry(rest)?;
     let raw: &[u8; HEADER_LEN] = entry
@@ -570,6 +630,42 @@ mod tests {
         }
         assert_eq!(clock.last_ns, 201);
         assert_eq!(last_ns(&out), Ok(201));
+    }
+
+    #[test]
+    fn entries_of_others_are_plain_records_at_their_offsets() {
+        let mut chunk = Vec::new();
+        for (offset, key, value) in [(7, "a", "1"), (9, "", "3"), (8, "b", ""), (8, "x", "y")] {
+            put_entry(&mut chunk, |out| {
+                put_int(out, TS_NS, (NOW * 1_000_000 + 999_999) as u64);
+                [(DATA, value), (KEY, key)]
+                    .iter()
+                    .filter(|(_, text)| !text.is_empty())
+                    .for_each(|(field, text)| put_bytes(out, *field, text.as_bytes()));
+                put_int(out, OFFSET, offset);
+            });
+        }
+        let found = decode_foreign(&chunk).unwrap();
+        assert_eq!(found.places.len(), 1);
+        let batch = Batch::parse(&found.bytes).unwrap();
+        assert!(batch.crc_ok());
+        let read = records(&batch, 1 << 20).unwrap().map(Result::unwrap);
+        let read: Vec<_> = read
+            .map(|r| (r.offset, r.timestamp, r.key, r.value))
+            .collect();
+        let text = |text: &'static str| Some(Bytes::from(text));
+        let expected = [
+            (7, NOW, text("a"), text("1")),
+            (8, NOW, text("b"), None),
+            (9, NOW, None, text("3")),
+        ];
+        assert_eq!(read, expected);
+        let own = encoded(&[stored(&batch, 3)]);
+        assert_eq!(
+            decode_foreign(&own).unwrap().places,
+            decode(&own).unwrap().places
+        );
+        assert!(decode_foreign(&chunk[..chunk.len() - 1]).is_err());
     }
 
     /// What SeaweedFS's own readers get of an entry.

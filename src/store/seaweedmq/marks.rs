@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use super::layout::ROOT;
 use super::{FILE_MODE, now_s};
-use crate::bridge::{Bridge, BridgeError, Entry, FuseAttributes};
+use crate::bridge::{Bridge, BridgeError, Entry, FuseAttributes, Removal};
+
+/// Folders of topics that Tidegate makes, as long as they are there.
+const MADE: &str = "/topics/kafka/.tidegate/made";
 
 pub async fn is_set(bridge: &Bridge, name: &str) -> Result<bool, BridgeError> {
     Ok(bridge.lookup(ROOT, name).await?.is_some())
@@ -12,8 +15,27 @@ pub async fn is_set(bridge: &Bridge, name: &str) -> Result<bool, BridgeError> {
 
 /// Sets a mark that says this, as JSON.
 pub async fn set(bridge: &Bridge, name: &str, says: &impl Serialize) -> Result<(), BridgeError> {
+    // Cannot fail: there are only numbers and strings in it.
     let content = serde_json::to_vec(says).unwrap_or_default();
-    let entry = Entry {
+    bridge.create(ROOT, file(name, content), false).await
+}
+
+/// Says that a topic of SeaweedMQ is Tidegate's, before it is made: one whose creation is broken off is not
+/// taken for somebody else's.
+pub async fn set_made(bridge: &Bridge, folder: &str) -> Result<(), BridgeError> {
+    bridge.create(MADE, file(folder, Vec::new()), false).await
+}
+
+pub async fn is_made(bridge: &Bridge, folder: &str) -> Result<bool, BridgeError> {
+    Ok(bridge.lookup(MADE, folder).await?.is_some())
+}
+
+pub async fn remove_made(bridge: &Bridge, folder: &str) -> Result<(), BridgeError> {
+    bridge.delete(MADE, folder, Removal::default()).await
+}
+
+fn file(name: &str, content: Vec<u8>) -> Entry {
+    Entry {
         name: name.to_owned(),
         attributes: Some(FuseAttributes {
             file_size: content.len() as u64,
@@ -23,6 +45,5 @@ pub async fn set(bridge: &Bridge, name: &str, says: &impl Serialize) -> Result<(
         }),
         content: content.into(),
         ..Entry::default()
-    };
-    bridge.create(ROOT, entry, false).await
+    }
 }

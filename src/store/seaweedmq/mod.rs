@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt};
 
+use self::adopted::Adopted;
 use self::background::Background;
 use self::catalog::CatalogFile;
 use self::fence::{Fence, FenceError, take_over};
@@ -36,6 +37,7 @@ use crate::bridge::{
 use crate::metrics::seaweedfs::StoreMetrics;
 use crate::wire::Uuid;
 
+pub mod adopted;
 mod background;
 pub mod catalog;
 mod checkpoint;
@@ -71,6 +73,8 @@ pub struct Shared {
     volumes: Placement,
     /// Of which topics of SeaweedMQ each topic is made.
     topics: Mutex<HashMap<Uuid, Vec<Part>>>,
+    /// Where the partitions are of topics that others made.
+    adopted: Mutex<HashMap<Uuid, Arc<Adopted>>>,
     chunks: ChunkCache,
     tables: Tables,
     background: Background,
@@ -134,6 +138,23 @@ impl Shared {
         self.topics().insert(topic, parts);
     }
 
+    fn adopted(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Adopted>>> {
+        self.adopted
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Says where the partitions are of a topic that others made.
+    pub fn adopt(&self, topic: Uuid, adopted: Adopted) {
+        self.adopted().insert(topic, Arc::new(adopted));
+    }
+
+    /// Others have deleted a topic that they made: there is nothing of it to be removed.
+    pub fn forget(&self, topic: Uuid) {
+        self.topics().remove(&topic);
+        self.adopted().remove(&topic);
+    }
+
     fn dir(&self, id: PartitionId) -> Option<Arc<str>> {
         let dir = partition_dir(self.topics().get(&id.topic)?, id.index)?;
         Some(dir.into())
@@ -158,6 +179,7 @@ impl Shared {
         };
         for part in parts {
             block_on(self.bridge.delete(TOPICS, &part.folder, removal))?;
+            block_on(marks::remove_made(&self.bridge, &part.folder))?;
         }
         let checkpoints = format!("{ROOT}/checkpoints");
         block_on(
@@ -215,6 +237,7 @@ pub fn open(
         bridge,
         volumes,
         topics: Mutex::default(),
+        adopted: Mutex::default(),
         chunks: ChunkCache::new(CHUNK_CACHE_BYTES),
         tables: Tables::default(),
         background,
@@ -299,13 +322,24 @@ impl ShardStore {
         move || fence.check().map_err(refused)
     }
 
+    /// The log of a partition of a topic that others made. `None` if Tidegate made it.
+    pub fn adopted_log(&self, id: PartitionId) -> Option<adopted::Log> {
+        let adopted = self.shared.adopted().get(&id.topic).cloned()?;
+        let parts = self.shared.topics().get(&id.topic).cloned()?;
+        let folder = &parts.first()?.folder;
+        let dirs = adopted.partitions.get(usize::try_from(id.index).ok()?)?;
+        let dir = |dir: &String| Arc::from(format!("{TOPICS}/{folder}/{dir}"));
+        let dirs = dirs.iter().map(dir).collect();
+        Some(adopted::Log::new(id, self.shared.clone(), dirs))
+    }
+
     /// Removes all that a topic has in SeaweedFS. Blocking.
     pub fn remove_topic(&self, topic: Uuid) -> impl FnOnce() -> io::Result<()> + Send + use<> {
         let shared = self.shared.clone();
         move || {
             let parts = shared.topics().get(&topic).cloned().unwrap_or_default();
             shared.remove_parts(topic, &parts).map_err(failed)?;
-            shared.topics().remove(&topic);
+            shared.forget(topic);
             Ok(())
         }
     }

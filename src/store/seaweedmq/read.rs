@@ -121,7 +121,7 @@ fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Re
 }
 
 /// Whole batches from the one that holds `offset` on.
-fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> Bytes {
+pub(super) fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> Bytes {
     let mut total = 0;
     let mut slices = Vec::with_capacity(chunks.len());
     for chunk in chunks {
@@ -312,6 +312,24 @@ impl ChunkCache {
             });
         }
         Ok(all)
+    }
+
+    /// The batches of a chunk that somebody else may have written. Blocking.
+    pub fn foreign(&self, shared: &Shared, file: &FileChunk) -> io::Result<Arc<Batches>> {
+        let key = key(file);
+        let known = self.locked().get(&key);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let chunk = block_on(shared.read(file)).map_err(failed)?;
+        let batches = codec::decode_foreign(&chunk).map_err(|damaged| {
+            let text = format!("chunk {key}, {damaged}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        })?;
+        let batches = Arc::new(batches);
+        let weight = batches.bytes.len();
+        self.locked().put(key, batches.clone(), weight);
+        Ok(batches)
     }
 
     fn keep(&self, file_id: String, chunk: &[u8]) -> io::Result<Arc<Batches>> {

@@ -16,7 +16,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
 use super::log::{Log, Standing};
 use super::segment::{Segment, Table};
-use super::{Shared, codec, failed, list_all};
+use super::{Shared, adopted, codec, failed, list_all};
 use crate::bridge::{BridgeError, List};
 use crate::store::{PartitionId, Recovered, Replay, Rolling};
 use crate::wire::Uuid;
@@ -32,9 +32,15 @@ pub(super) fn remove_leftovers(shared: &Shared, removed: Vec<(Uuid, Vec<Part>)>)
     let there = block_on(list_all(&shared.bridge, TOPICS, "")).map_err(failed)?;
     let there: HashSet<_> = there.into_iter().map(|entry| entry.name).collect();
     for (topic, parts) in removed {
-        if parts.iter().any(|part| there.contains(&part.folder)) {
+        let mut left = Vec::new();
+        for part in parts {
+            if there.contains(&part.folder) && block_on(is_left(shared, &part)).map_err(failed)? {
+                left.push(part);
+            }
+        }
+        if !left.is_empty() {
             tracing::info!(%topic, "removing what is left of a deleted topic");
-            shared.remove_parts(topic, &parts).map_err(failed)?;
+            shared.remove_parts(topic, &left).map_err(failed)?;
         }
     }
     Ok(())
@@ -45,6 +51,17 @@ pub struct Found<R> {
     pub partitions: Vec<Recovered<R, Log>>,
     /// Those of which a part is damaged. They are left as they are.
     pub unreadable: Vec<PartitionId>,
+}
+
+/// False if somebody else has made a topic of the same name since.
+async fn is_left(shared: &Shared, part: &Part) -> Result<bool, BridgeError> {
+    let folder = format!("{TOPICS}/{}", part.folder);
+    let conf = shared.bridge.lookup(&folder, adopted::CONF).await?;
+    let is_other = |conf| match adopted::read_conf(conf) {
+        Some((generation_ns, _)) => generation_ns != part.generation_ns,
+        None => true,
+    };
+    Ok(!conf.as_ref().is_some_and(is_other))
 }
 
 /// All partitions as SeaweedFS proves them. One that is damaged is no reason not to serve the others.

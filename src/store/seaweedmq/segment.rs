@@ -10,8 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::layout::time_name;
 use crate::bridge::{Entry, FileChunk, FuseAttributes};
 
-const OFFSET_MIN: &str = "offset_min";
-const OFFSET_MAX: &str = "offset_max";
+pub(super) const OFFSET_MIN: &str = "offset_min";
+pub(super) const OFFSET_MAX: &str = "offset_max";
 const BUFFER_START: &str = "buffer_start";
 const TIDEGATE: &str = "tidegate";
 const VERSION: u8 = 1;

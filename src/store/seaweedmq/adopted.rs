@@ -1,0 +1,561 @@
+//! Topics that others made in SeaweedMQ: other programs through its brokers, or its own Kafka gateway. They
+//! are read where they lie, and not written to.
+//!
+//! A topic is a folder with a `topic.conf`, and below it a folder for each generation, with one for each
+//! partition. Partitions are those of the newest generation, by the start of their ranges. When a topic
+//! gets another number of partitions, SeaweedMQ begins a generation and reads nothing of those before; here
+//! their partitions follow behind the newest ones, the newer generation first. A partition whose range is
+//! the same in several generations is one log, as SeaweedMQ goes on with its offsets. A topic with a new
+//! generation is another topic to clients, with an id of its own: its partitions are others.
+//!
+//! A partition's files are named by the time of their first entry. Brokers write the range of offsets to a
+//! file's attributes, but not if it begins at offset 0 (`weed/mq/broker/broker_write.go`); there, the
+//! entries are looked at. If offsets come twice, as after a crash of a broker, the first that has one is
+//! it: see [`Log`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures::executor::block_on;
+use serde::{Deserialize, Serialize};
+
+use super::codec::Batches;
+use super::layout::{RING_SIZE, TOPICS, time_name};
+use super::read::take;
+use super::segment::{OFFSET_MAX, OFFSET_MIN};
+use super::{Shared, failed, list_all};
+use crate::bridge::{Bridge, BridgeError, Entry, FileChunk};
+use crate::store::{PartitionId, SeekGoal};
+
+pub(super) const CONF: &str = "topic.conf";
+const CONF_BYTES_MAX: usize = 4 << 20;
+/// Generations of one topic.
+const GENERATIONS_MAX: usize = 100;
+/// So many looks at what is new, and one at everything.
+const LOOKS: u32 = 60;
+
+/// Where the partitions of such a topic are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Of the newest generation, in ns since the epoch.
+    pub generation_ns: i64,
+    /// Of each partition its folders, by time, below the topic's.
+    pub partitions: Vec<Vec<String>>,
+}
+
+/// What `topic.conf` says: ConfigureTopicResponse of `mq_broker.proto` as JSON.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Conf {
+    #[serde(default)]
+    broker_partition_assignments: Vec<Assignment>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Assignment {
+    #[serde(default)]
+    partition: Range,
+}
+
+/// What is at its default is left out.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Range {
+    range_start: i32,
+    range_stop: i32,
+    /// A text, as numbers of 64 bits are in such JSON.
+    unix_time_ns: String,
+}
+
+/// The newest generation of a topic: its time, and the ranges of its partitions. `None` if the file is not
+/// what a broker writes.
+pub(super) fn read_conf(conf: &Entry) -> Option<(i64, Vec<(i32, i32)>)> {
+    if conf.content.len() > CONF_BYTES_MAX {
+        return None;
+    }
+    let conf: Conf = serde_json::from_slice(&conf.content).ok()?;
+    let ranges = conf.broker_partition_assignments.into_iter();
+    let mut ranges: Vec<_> = ranges.map(|a| a.partition).collect();
+    ranges.sort_by_key(|range| range.range_start);
+    let generation_ns = ranges.first()?.unix_time_ns.parse().ok()?;
+    let are_good = ranges.len() <= RING_SIZE as usize
+        && generation_ns >= 0
+        && ranges
+            .iter()
+            .all(|r| 0 <= r.range_start && r.range_start < r.range_stop && r.range_stop < 100_000)
+        && ranges.is_sorted_by(|a, b| a.range_stop <= b.range_start);
+    let ranges = ranges.iter().map(|r| (r.range_start, r.range_stop));
+    are_good.then(|| (generation_ns, ranges.collect()))
+}
+
+fn range_name((start, stop): (i32, i32)) -> String {
+    format!("{start:04}-{stop:04}")
+}
+
+/// The range that a folder is named by.
+fn range_of(name: &str) -> Option<(i32, i32)> {
+    let (start, stop) = name.split_once('-')?;
+    let range = (start.parse().ok()?, stop.parse().ok()?);
+    (range_name(range) == name && 0 <= range.0 && range.0 < range.1).then_some(range)
+}
+
+fn is_generation(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(is_time_name)
+}
+
+/// Whether it is as [`time_name`] makes them.
+fn is_time_name(name: &str) -> bool {
+    name.len() == 19
+        && name.bytes().enumerate().all(|(at, b)| match at {
+            4 | 7 | 10 | 13 | 16 => b == b'-',
+            _ => b.is_ascii_digit(),
+        })
+}
+
+/// Looks at a folder of [`TOPICS`]. `None` if it is no topic.
+pub(super) async fn look_at(bridge: &Bridge, folder: &str) -> Result<Option<Adopted>, BridgeError> {
+    let path = format!("{TOPICS}/{folder}");
+    let conf = bridge.lookup(&path, CONF).await?;
+    let Some((generation_ns, ranges)) = conf.as_ref().and_then(read_conf) else {
+        return Ok(None);
+    };
+    let newest = format!("v{}", time_name(generation_ns.div_euclid(1_000_000_000)));
+    let mut older: Vec<String> = list_all(bridge, &path, "")
+        .await?
+        .into_iter()
+        .filter(|entry| entry.is_directory && is_generation(&entry.name) && entry.name < newest)
+        .map(|entry| entry.name)
+        .collect();
+    older.sort_unstable();
+    let surplus = older.len().saturating_sub(GENERATIONS_MAX);
+    let mut generations = Vec::new();
+    for generation in older.split_off(surplus) {
+        let folders = list_all(bridge, &format!("{path}/{generation}"), "").await?;
+        let ranges = folders.iter().filter(|entry| entry.is_directory);
+        let ranges = ranges.filter_map(|entry| range_of(&entry.name));
+        generations.push((generation, ranges.collect::<Vec<_>>()));
+    }
+    generations.push((newest, ranges));
+    Ok(Some(Adopted {
+        generation_ns,
+        partitions: partitions(&generations),
+    }))
+}
+
+/// The folders of each partition. Generations are in the order of time, ranges in that of their starts.
+fn partitions(generations: &[(String, Vec<(i32, i32)>)]) -> Vec<Vec<String>> {
+    let mut places: BTreeMap<(i32, i32), usize> = BTreeMap::new();
+    for range in generations.iter().rev().flat_map(|(_, ranges)| ranges) {
+        let next = places.len();
+        places.entry(*range).or_insert(next);
+    }
+    let mut partitions = vec![Vec::new(); places.len()];
+    for (generation, ranges) in generations {
+        for range in ranges {
+            partitions[places[range]].push(format!("{generation}/{}", range_name(*range)));
+        }
+    }
+    partitions
+}
+
+/// A file of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    dir: Arc<str>,
+    name: String,
+    bytes: u64,
+    /// Of the first record that counts: it is not in a file before.
+    base_offset: i64,
+    next_offset: i64,
+}
+
+/// A partition's files as its shard sees them. Their offsets ascend: of a file that has offsets which came
+/// before, only the records behind these count.
+pub struct Log {
+    id: PartitionId,
+    shared: Arc<Shared>,
+    /// By time.
+    dirs: Vec<Arc<str>>,
+    files: Vec<File>,
+    next_offset: i64,
+    /// Since the last one at everything; `None`: it was not looked at yet.
+    looks: Option<u32>,
+}
+
+impl Log {
+    pub(super) fn new(id: PartitionId, shared: Arc<Shared>, dirs: Vec<Arc<str>>) -> Self {
+        Log {
+            id,
+            shared,
+            dirs,
+            files: Vec::new(),
+            next_offset: 0,
+            looks: None,
+        }
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Whether it is known what there is.
+    pub fn is_known(&self) -> bool {
+        self.looks.is_some()
+    }
+
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    pub fn first_offset(&self) -> Option<i64> {
+        self.files.first().map(|file| file.base_offset)
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Plans a look at what others have written.
+    pub fn plan_look(&self) -> Look {
+        let is_at_all = self.looks.is_none_or(|looks| looks >= LOOKS);
+        // The last file may have grown.
+        let keep = match is_at_all {
+            true => 0,
+            false => self.files.len().saturating_sub(1),
+        };
+        Look {
+            shared: self.shared.clone(),
+            id: self.id,
+            dirs: self.dirs.clone(),
+            before: keep.checked_sub(1).map(|last| self.files[last].clone()),
+            known: self.files[keep..].to_vec(),
+            keep,
+        }
+    }
+
+    /// Takes over what a look found. True if there is something new.
+    pub fn looked(&mut self, looked: Looked) -> bool {
+        let is_news = self.looks.is_none() || self.files[looked.keep..] != looked.files;
+        self.looks = match looked.keep {
+            0 => Some(0),
+            _ => self.looks.map(|looks| looks + 1),
+        };
+        self.files.truncate(looked.keep);
+        self.files.extend(looked.files);
+        let end = self.files.last().map_or(0, |file| file.next_offset);
+        // What was told as the end stays the end though files are gone.
+        self.next_offset = self.next_offset.max(end);
+        is_news
+    }
+
+    pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
+        let at = self.files.partition_point(|f| f.next_offset <= offset);
+        Some(ReadPlan {
+            shared: self.shared.clone(),
+            id: self.id,
+            file: self.files.get(at)?.clone(),
+            offset,
+            max_bytes,
+        })
+    }
+
+    pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
+        let first = match goal {
+            // Timestamps ascend, and a file's name says when it begins.
+            SeekGoal::AtOrAfter(timestamp) => {
+                let second = time_name(timestamp.div_euclid(1000));
+                let begun = self.files.partition_point(|file| file.name < second);
+                begun.saturating_sub(1)
+            }
+            SeekGoal::Largest => self.files.len().saturating_sub(1),
+        };
+        SeekPlan {
+            shared: self.shared.clone(),
+            id: self.id,
+            files: self.files[first..].to_vec(),
+            goal,
+            from,
+        }
+    }
+}
+
+/// A look at a partition's files.
+pub struct Look {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    dirs: Vec<Arc<str>>,
+    /// The last file that is not looked at again.
+    before: Option<File>,
+    known: Vec<File>,
+    keep: usize,
+}
+
+/// What a [`Look`] found behind the files that it keeps.
+pub struct Looked {
+    keep: usize,
+    files: Vec<File>,
+}
+
+impl Look {
+    /// Blocking.
+    pub fn run(self) -> io::Result<Looked> {
+        let mut files: Vec<File> = Vec::new();
+        let first = match &self.before {
+            Some(before) => self.dirs.iter().position(|dir| *dir == before.dir),
+            None => Some(0),
+        };
+        for dir in &self.dirs[first.unwrap_or(0)..] {
+            let after = match &self.before {
+                Some(before) if before.dir == *dir => before.name.clone(),
+                _ => String::new(),
+            };
+            let entries = block_on(list_all(&self.shared.bridge, dir, &after)).map_err(failed)?;
+            let entries = entries
+                .iter()
+                .filter(|e| !e.is_directory && is_time_name(&e.name));
+            for entry in entries {
+                let last = files.last().or(self.before.as_ref());
+                files.extend(self.file(dir, entry, last)?);
+            }
+        }
+        Ok(Looked {
+            keep: self.keep,
+            files,
+        })
+    }
+
+    /// `None` if it has nothing that was not there before.
+    fn file(&self, dir: &Arc<str>, entry: &Entry, last: Option<&File>) -> io::Result<Option<File>> {
+        let bytes = entry.chunks.iter().map(|chunk| chunk.size).sum();
+        let is_same = |f: &&File| f.dir == *dir && f.name == entry.name && f.bytes == bytes;
+        if let Some(known) = self.known.iter().find(is_same) {
+            return Ok(Some(known.clone()));
+        }
+        let Some((base_offset, next_offset)) = self.offsets(entry, last.is_none())? else {
+            return Ok(None);
+        };
+        let end = last.map_or(0, |file| file.next_offset);
+        if base_offset < end {
+            tracing::warn!(partition = %self.id, folder = %dir, file = entry.name, base_offset, end,
+                "offsets come again, as after a crash of a broker: those that were there before stay");
+        }
+        Ok((next_offset > end).then(|| File {
+            dir: dir.clone(),
+            name: entry.name.clone(),
+            bytes,
+            base_offset: base_offset.max(end),
+            next_offset,
+        }))
+    }
+
+    /// The first offset of a file, and that behind its last. `None` if it is empty.
+    fn offsets(&self, entry: &Entry, is_first: bool) -> io::Result<Option<(i64, i64)>> {
+        let number = |name| entry.extended.get(name)?.clone().try_get_i64().ok();
+        let (min, max) = (number(OFFSET_MIN), number(OFFSET_MAX));
+        let chunks = in_order(entry);
+        let ends = |chunk: Option<&FileChunk>| -> io::Result<Option<(i64, i64)>> {
+            let Some(chunk) = chunk else { return Ok(None) };
+            let batches = self.shared.chunks.foreign(&self.shared, chunk)?;
+            let first = batches.places.iter().map(|p| p.base_offset).min();
+            let last = batches.places.iter().map(|p| p.last_offset).max();
+            Ok(first.zip(last))
+        };
+        match (min, max.and_then(|max| max.checked_add(1))) {
+            (Some(min), Some(next)) if !is_first && 0 <= min && min < next => Ok(Some((min, next))),
+            (_, next) => {
+                let Some((base, end)) = ends(chunks.first())? else {
+                    return Ok(None);
+                };
+                let end = end + 1;
+                let last = match (chunks.len(), next) {
+                    (1, _) => end,
+                    (_, Some(next)) => next.max(end),
+                    (_, None) => ends(chunks.last())?.map_or(end, |(_, last)| end.max(last + 1)),
+                };
+                Ok(Some((base, last)))
+            }
+        }
+    }
+}
+
+fn in_order(entry: &Entry) -> Vec<FileChunk> {
+    let mut chunks = entry.chunks.clone();
+    chunks.sort_by_key(|chunk| chunk.offset);
+    chunks
+}
+
+impl File {
+    fn chunks(&self, shared: &Shared) -> io::Result<Vec<FileChunk>> {
+        let entry = block_on(shared.bridge.lookup(&self.dir, &self.name)).map_err(failed)?;
+        Ok(in_order(&entry.ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    fn described(&self, id: PartitionId, error: io::Error) -> io::Error {
+        let text = format!("partition {id}, {}/{}: {error}", self.dir, self.name);
+        io::Error::new(error.kind(), text)
+    }
+}
+
+/// A read of whole batches.
+pub struct ReadPlan {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    file: File,
+    offset: i64,
+    max_bytes: usize,
+}
+
+impl ReadPlan {
+    /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
+    /// Blocking.
+    pub fn run(self) -> io::Result<bytes::Bytes> {
+        self.read()
+            .map_err(|error| self.file.described(self.id, error))
+    }
+
+    fn read(&self) -> io::Result<bytes::Bytes> {
+        let chunks = self.file.chunks(&self.shared)?;
+        let offset = self.offset.max(self.file.base_offset);
+        let foreign = |at: usize| self.shared.chunks.foreign(&self.shared, &chunks[at]);
+        // The first chunk that ends behind the offset.
+        let (mut low, mut high) = (0, chunks.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let ends = last_offset(&*foreign(middle)?);
+            match ends < offset {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        while low < chunks.len() && bytes < self.max_bytes.max(1) {
+            let batches = foreign(low)?;
+            bytes += batches.bytes.len();
+            read.push(batches);
+            low += 1;
+        }
+        Ok(take(&read, offset, self.max_bytes))
+    }
+}
+
+fn last_offset(batches: &Batches) -> i64 {
+    let last = batches.places.iter().map(|place| place.last_offset);
+    last.max().unwrap_or(-1)
+}
+
+/// A search by time.
+pub struct SeekPlan {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    files: Vec<File>,
+    goal: SeekGoal,
+    from: i64,
+}
+
+impl SeekPlan {
+    /// As [`super::SeekPlan::run`]. Blocking.
+    pub fn run<T>(
+        self,
+        mut accept: impl FnMut(bytes::Bytes, i64) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        for file in &self.files {
+            match self.seek(file, &mut accept) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(file.described(self.id, error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn seek<T>(
+        &self,
+        file: &File,
+        accept: &mut impl FnMut(bytes::Bytes, i64) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        let mut chunks = file.chunks(&self.shared)?;
+        if self.goal == SeekGoal::Largest {
+            chunks.drain(..chunks.len().saturating_sub(1));
+        }
+        for chunk in &chunks {
+            let batches = self.shared.chunks.foreign(&self.shared, chunk)?;
+            let timestamp = match self.goal {
+                SeekGoal::AtOrAfter(timestamp) => timestamp,
+                SeekGoal::Largest => {
+                    let all = batches.places.iter().map(|place| place.max_timestamp);
+                    all.max().unwrap_or(i64::MAX)
+                }
+            };
+            let from = self.from.max(file.base_offset);
+            let places = batches.places.iter();
+            for place in places.filter(|p| p.max_timestamp >= timestamp && p.last_offset >= from) {
+                let batch = batches.bytes.slice(place.at..place.at + place.len);
+                if let Some(found) = accept(batch, timestamp)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(text: &str) -> Option<(i64, Vec<(i32, i32)>)> {
+        read_conf(&Entry {
+            content: text.to_owned().into(),
+            ..Entry::default()
+        })
+    }
+
+    #[test]
+    fn a_topics_file_says_its_generation_and_ranges_or_is_none() {
+        let good = r#"{"brokerPartitionAssignments":[
+            {"partition":{"ringSize":2520,"rangeStart":1260,"rangeStop":2520,"unixTimeNs":"5"},"leaderBroker":"x"},
+            {"partition":{"ringSize":2520,"rangeStop":1260,"unixTimeNs":"5"}}],"retention":{}}"#;
+        assert_eq!(conf(good), Some((5, vec![(0, 1260), (1260, 2520)])));
+        for bad in [
+            "",
+            "{}",
+            r#"{"brokerPartitionAssignments":[]}"#,
+            r#"{"brokerPartitionAssignments":[{"partition":{"rangeStop":9,"unixTimeNs":"-1"}}]}"#,
+            r#"{"brokerPartitionAssignments":[{"partition":{"rangeStart":9,"rangeStop":9,"unixTimeNs":"1"}}]}"#,
+        ] {
+            assert_eq!(conf(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn partitions_of_older_generations_follow_unless_their_ranges_are_the_same() {
+        let generation = |name: &str, ranges: &[(i32, i32)]| (name.to_owned(), ranges.to_vec());
+        let found = partitions(&[
+            generation("v1", &[(0, 2520)]),
+            generation("v2", &[(0, 1260), (1260, 2520)]),
+            generation("v3", &[(0, 2520)]),
+        ]);
+        let expected = [
+            vec!["v1/0000-2520", "v3/0000-2520"],
+            vec!["v2/0000-1260"],
+            vec!["v2/1260-2520"],
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_names_that_seaweedmq_gives_are_taken() {
+        assert!(is_generation("v2024-02-29-12-34-56"));
+        assert!(!is_generation("v2024-02-29-12-34-5x") && !is_generation("2024-02-29-12-34-56"));
+        assert!(is_time_name("2024-02-29-12-34-56"));
+        assert!(!is_time_name("2024-02-29-12-34-56.parquet"));
+        assert_eq!(range_of("0000-2520"), Some((0, 2520)));
+        for bad in ["0000", "0-2520", "2520-0000", "../..", "0000-2520x"] {
+            assert_eq!(range_of(bad), None, "{bad}");
+        }
+    }
+}
