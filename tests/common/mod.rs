@@ -458,12 +458,21 @@ impl Client {
             topics: vec![topic],
             ..Default::default()
         };
-        let response: list_offsets::Response = self
-            .call(list_offsets::KEY, 7, &request)
-            .expect("an answer");
-        let partition = &response.topics[0].partitions[0];
-        assert_eq!(partition.error_code, ErrorCode::NONE);
-        partition.offset
+        let began = Instant::now();
+        loop {
+            let response: list_offsets::Response = self
+                .call(list_offsets::KEY, 7, &request)
+                .expect("an answer");
+            let partition = &response.topics[0].partitions[0];
+            // A topic that others made was not looked at yet.
+            if partition.error_code == ErrorCode::OFFSET_NOT_AVAILABLE && began.elapsed() < PATIENCE
+            {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            assert_eq!(partition.error_code, ErrorCode::NONE);
+            return partition.offset;
+        }
     }
 
     /// Deletes the records before `offset`; the error, and where the log starts then.

