@@ -26,9 +26,13 @@ pub const EVENTS: [&str; 4] = [
 ];
 
 /// Sessions and heartbeats of the consumer protocol are the broker's; Kafka has the same here.
-pub const OPTIONS: [&str; 4] = [
+pub const OPTIONS: [&str; 8] = [
+    "--group-consumer-min-session-timeout-ms",
+    "6000",
     "--group-consumer-session-timeout-ms",
     "6000",
+    "--group-consumer-min-heartbeat-interval-ms",
+    "500",
     "--group-consumer-heartbeat-interval-ms",
     "500",
 ];
