@@ -807,6 +807,7 @@ impl Inner {
         let mut woken = Vec::new();
         let (mut batches_stored, mut bytes_stored) = (0, 0);
         let (mut lost, mut rewound) = (false, false);
+        let mut failed = FxHashSet::default();
         let mut partitions = 0;
         for (plan, outcome) in self.store.committed(commit) {
             let Some(slot) = self.slots.get_mut(&plan.id()) else {
@@ -840,6 +841,7 @@ impl Inner {
                     self.metrics.store_failures.add(1);
                     self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
                     slot.partition.roll_back(&plan);
+                    failed.insert(plan.id());
                 }
             }
         }
@@ -850,7 +852,7 @@ impl Inner {
             self.stop_storing();
         }
         for request in pending {
-            self.answer_produce(request, |_| true);
+            self.answer_produce(request, |id| !failed.contains(&id));
         }
         self.evict(limits.tail_bytes);
         self.close_surplus_files();
