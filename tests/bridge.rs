@@ -19,7 +19,7 @@ use tidegate::bridge::{
 
 mod common;
 
-use common::weed::{Part, Weed};
+use common::weed::{Part, Weed, wait, wait_for};
 
 const FOLDER: &str = "/bridge";
 const FILES: [Part; 3] = [Part::Master, Part::Volume, Part::Filer];
@@ -35,12 +35,6 @@ fn bridge(weed: &Weed, deadline: Duration) -> (BridgeThread, Bridge) {
 
 fn patient(weed: &Weed) -> (BridgeThread, Bridge) {
     bridge(weed, Duration::from_secs(30))
-}
-
-/// The bridge's answers wake whoever waits: no runtime of its own is needed.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime").block_on(future)
 }
 
 fn file(name: &str, token: u8, content: &'static str) -> Entry {
@@ -61,18 +55,6 @@ fn put(entry: Entry) -> Mutation {
     Mutation::Put {
         directory: FOLDER.to_owned(),
         entry,
-    }
-}
-
-/// Waits for what takes a while.
-fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !happened() {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "not so for a minute: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -500,7 +482,7 @@ fn of_several_servers_those_that_are_well_are_used() {
         let mut filers = peers.iter().filter(|peer| peer.role == Role::Filer);
         filers.any(|peer| peer.address == *address && peer.up)
     };
-    until("both are known", || addresses.iter().all(up));
+    wait_for("both are known", || addresses.iter().all(up));
     let reads = |name: &str, content: &str| {
         let found = wait(bridge.lookup(FOLDER, name));
         found.is_ok_and(|entry| entry.is_some_and(|entry| entry.content == content))
@@ -510,7 +492,7 @@ fn of_several_servers_those_that_are_well_are_used() {
     // Their stores are their own, and each tells the other what is new, some time later.
     let told = |weed: &Weed, name| {
         let has = |filer: &Part| weed.has(*filer, &path(FOLDER, name));
-        until("both have it", || filers.iter().all(has));
+        wait_for("both have it", || filers.iter().all(has));
     };
     told(&weed, "owner");
     // Both filers bring it to the one that owns the lock.
@@ -520,9 +502,9 @@ fn of_several_servers_those_that_are_well_are_used() {
         // A commit that the paused one is to make waits for its end; reading does not.
         (0..4).for_each(|_| assert!(reads("owner", ""), "the other has it"));
         weed.resume(part);
-        until("it is back", || up(&address));
+        wait_for("it is back", || up(&address));
         let commit = fenced(token, token + 1, file(name, 0, "x"));
-        until("it is done", || {
+        wait_for("it is done", || {
             match wait(bridge.transact(commit.clone())) {
                 Ok(()) | Err(BridgeError::Conflict(_)) => true,
                 Err(error) => {
@@ -537,13 +519,13 @@ fn of_several_servers_those_that_are_well_are_used() {
         let address = weed.address(part);
         weed.kill(part);
         (0..4).for_each(|_| assert!(reads("a", "x") && reads("b", "x"), "the other has them"));
-        until("it is left", || !up(&address));
+        wait_for("it is left", || !up(&address));
         weed.start_part(part);
-        until("it is taken again", || up(&address));
+        wait_for("it is taken again", || up(&address));
     }
     // What is known is used without a master.
     weed.kill(Part::Master);
-    until("it is read", || reads("a", "x"));
+    wait_for("it is read", || reads("a", "x"));
 }
 
 #[test]
@@ -836,7 +818,7 @@ fn messages_are_numbered_read_back_and_known_to_be_written() {
         ..List::default()
     };
     let mut place = None;
-    until("a broker leads the partition", || {
+    wait_for("a broker leads the partition", || {
         place = wait(bridge.message_place("kafka", "m", 0)).ok();
         place.is_some()
     });
@@ -867,7 +849,7 @@ fn messages_are_numbered_read_back_and_known_to_be_written() {
     assert_eq!((fetched.next_offset, fetched.high_watermark), (100, 100));
     // The folder comes with the broker's first note of how far it is.
     let mut folder = None;
-    until("the partition has a folder", || {
+    wait_for("the partition has a folder", || {
         let page = wait(bridge.list(list.clone())).expect("a page");
         let generation = page.entries.first().map(|entry| entry.name.clone());
         folder = generation.map(|g| format!("/topics/kafka/m/{g}/0000-2520"));

@@ -4,18 +4,15 @@ mod common;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::load::{Load, PARTITIONS, TOPIC};
 use common::prometheus::Scrape;
-use common::weed::{Part, Weed, get};
+use common::weed::{Part, Weed, get, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
-use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
+use tidegate::bridge::{Bridge, Entry, List};
 use tidegate::record::{Builder, Compression, split_first};
 use tidegate::wire::{ErrorCode, find_coordinator, offset_commit, offset_fetch};
-
-/// Longer than anything here may take; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A SeaweedFS, and a folder for gateways' logs.
 struct Place {
@@ -31,15 +28,9 @@ impl Place {
         }
     }
 
-    /// A way around the gateway.
-    fn bridge(&self) -> (BridgeThread, Bridge) {
-        let masters = vec![self.weed.master().parse().expect("an address")];
-        Bridge::start(BridgeConfig::new(masters)).expect("a thread")
-    }
-
     /// Folders of topics that begin so.
     fn folders(&self, prefix: &str) -> Vec<String> {
-        let (_thread, bridge) = self.bridge();
+        let (_thread, bridge) = self.weed.bridge();
         let all = list(&bridge, "/topics/kafka").into_iter();
         let names = all.map(|entry| entry.name);
         names.filter(|name| name.starts_with(prefix)).collect()
@@ -47,7 +38,7 @@ impl Place {
 
     /// The segments of all partitions of a topic.
     fn segments(&self, folder: &str) -> Vec<Entry> {
-        let (_thread, bridge) = self.bridge();
+        let (_thread, bridge) = self.weed.bridge();
         let mut found = Vec::new();
         let mut folders = vec![format!("/topics/kafka/{folder}")];
         while let Some(folder) = folders.pop() {
@@ -86,19 +77,6 @@ fn list(bridge: &Bridge, directory: &str) -> Vec<Entry> {
         ..List::default()
     };
     wait(bridge.list(list)).expect("a page").entries
-}
-
-/// The bridge's answers wake whoever waits: no runtime of its own is needed.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    futures::executor::block_on(future)
-}
-
-fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -316,7 +294,7 @@ fn seaweedmqs_own_broker_reads_the_records() {
     // A broker looks at the files of a partition when it takes it over.
     place.weed.kill(Part::Broker);
     place.weed.start_part(Part::Broker);
-    let (_thread, bridge) = place.bridge();
+    let (_thread, bridge) = place.weed.bridge();
     let partition = || {
         let found = wait(bridge.topic_brokers("kafka", "shared")).ok()??;
         let of_one = found.into_iter().nth(1)?;

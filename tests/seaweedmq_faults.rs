@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::load::{Load, PARTITIONS, TOPIC};
-use common::weed::{Part, Weed, get};
+use common::weed::{Part, Weed, get, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request};
-use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
+use tidegate::bridge::{Bridge, Entry, List};
 use tidegate::wire::{ErrorCode, fetch, metadata, produce};
-
-/// Longer than anything here may take; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A SeaweedFS, and a folder for gateways' logs.
 struct Place {
@@ -56,29 +53,10 @@ impl Place {
     fn wait_ready(&self) {
         wait_for("it is ready", || self.readyz().contains(" 200 OK"));
     }
-
-    /// A way around the gateway.
-    fn bridge(&self) -> (BridgeThread, Bridge) {
-        let masters = vec![self.weed.master().parse().expect("an address")];
-        Bridge::start(BridgeConfig::new(masters)).expect("a thread")
-    }
 }
 
 fn readyz(admin: &str) -> String {
     get(admin, "/readyz")
-}
-
-/// The bridge's answers wake whoever waits: no runtime of its own is needed.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    futures::executor::block_on(future)
-}
-
-fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// More is acknowledged than there was.
@@ -285,7 +263,7 @@ fn a_partition_that_was_cut_is_told_and_harms_no_other() {
     }
     assert_eq!(gateway.stop(), Some(0));
     // One loses a chunk from its volume, another's entry is cut.
-    let (_thread, bridge) = place.bridge();
+    let (_thread, bridge) = place.weed.bridge();
     let (_, lost) = segment(&bridge, "cut", 0);
     assert_eq!(lost.chunks.len(), 3);
     wait(bridge.discard(&lost.chunks[1])).expect("it is removed");
@@ -389,7 +367,7 @@ fn a_filer_that_forgot_what_it_had_confirmed_is_told_and_a_restart_goes_on() {
     };
     assert_eq!(produce(&mut client), ErrorCode::NONE);
     let owners = "/topics/kafka/.tidegate/owners";
-    let (_thread, bridge) = place.bridge();
+    let (_thread, bridge) = place.weed.bridge();
     let before = wait(bridge.lookup(owners, "0")).expect("an answer");
     assert_eq!(produce(&mut client), ErrorCode::NONE);
     // As after a power loss, or from a backup.

@@ -4,15 +4,11 @@
 mod common;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use common::weed::{Part, Weed};
+use common::weed::{Part, Weed, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, produce_request};
-use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Removal, TopicSpec};
+use tidegate::bridge::{Removal, TopicSpec};
 use tidegate::wire::{ErrorCode, create_topics, offset_commit, offset_fetch, produce};
-
-/// Longer than anything here may take; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn gateway(weed: &Weed, data: &tempfile::TempDir) -> Gateway {
     let master = weed.master();
@@ -25,23 +21,6 @@ fn gateway(weed: &Weed, data: &tempfile::TempDir) -> Gateway {
         "2",
     ];
     Gateway::start(data.path(), &options)
-}
-
-fn bridge(weed: &Weed) -> (BridgeThread, Bridge) {
-    let masters = vec![weed.master().parse().expect("an address")];
-    Bridge::start(BridgeConfig::new(masters)).expect("a thread")
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    futures::executor::block_on(future)
-}
-
-fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// SeaweedFS's gateway, which knows the protocol up to Kafka 2.0.
@@ -245,7 +224,7 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
     let data = data_folder();
     let mut gateway = gateway(&weed, &data);
     let mut client = gateway.connect();
-    let (_thread, bridge) = bridge(&weed);
+    let (_thread, bridge) = weed.bridge();
     let mut other = Other::start(&mut weed);
     other.create_topic("grows", 1);
     other.produce("grows", 0, &[b"before"]);

