@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::block_on;
 
-use crate::bridge::{Bridge, BridgeConfig, BridgeError, Security, SecurityError};
+use crate::bridge::{Bridge, BridgeError, SecurityError};
 use crate::config::{Config, HostPort, printable};
 use crate::group::OFFSETS_TOPIC;
+use crate::serve::bridge_config;
 use crate::store::seaweedmq::consumer_offsets::{self, KeptGroup, KeptOffset};
 use crate::store::seaweedmq::layout::time_name;
 use crate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
@@ -66,16 +67,7 @@ pub fn run(
     dry_run: bool,
     out: &mut impl Write,
 ) -> Result<(), ImportError> {
-    let security = match &config.seaweedfs_security {
-        Some(path) => Security::load(path)?,
-        None => Security::default(),
-    };
-    let bridge = BridgeConfig {
-        security,
-        filer_group: config.seaweedfs_filer_group.clone().unwrap_or_default(),
-        ..BridgeConfig::new(config.seaweedfs_masters.clone())
-    };
-    let (_thread, bridge) = Bridge::start(bridge).map_err(ImportError::Bridge)?;
+    let (_thread, bridge) = Bridge::start(bridge_config(config)?).map_err(ImportError::Bridge)?;
     let mut kept = Vec::new();
     for group in block_on(consumer_offsets::groups(&bridge))? {
         let of_group = block_on(consumer_offsets::of_group(&bridge, &group))?;

@@ -150,7 +150,7 @@ impl Bridge {
     {
         let held = self.admit(bytes)?;
         let began = Instant::now();
-        let deadline = Instant::now() + self.deadline;
+        let deadline = began + self.deadline;
         let (reply, answer) = oneshot::channel();
         let make = move |client: Rc<Client>| -> Work {
             Box::pin(async move {

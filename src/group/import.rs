@@ -60,8 +60,11 @@ pub async fn at_first_start(gateway: Rc<Gateway>, bridge: Bridge) {
 }
 
 async fn import(gateway: &Gateway, bridge: &Bridge) -> Result<(), ImportError> {
+    if marks::is_set(bridge, MARK).await? {
+        return Ok(());
+    }
     let groups = consumer_offsets::groups(bridge).await?;
-    if groups.is_empty() || marks::is_set(bridge, MARK).await? {
+    if groups.is_empty() {
         return Ok(());
     }
     if !offsets_topic::make(gateway).await {

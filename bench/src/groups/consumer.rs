@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tidegate::wire::consumer_group_heartbeat::{self as heartbeat, TopicPartitions};
 use tidegate::wire::{StrBytes, Uuid};
 
-use super::member::is_early;
+use super::member::{RETRY, is_early};
 use super::turnover::{HEARTBEAT_INTERVAL, Order, Seat, Synced};
 use crate::client::{Client, ok};
 
@@ -85,7 +85,7 @@ impl Member {
             let answer: heartbeat::Response =
                 self.client.call(heartbeat::KEY, VERSION, &request)?;
             match answer.error_code {
-                code if is_early(code) => std::thread::sleep(Duration::from_millis(20)),
+                code if is_early(code) => std::thread::sleep(RETRY),
                 code => break ok(code, "ConsumerGroupHeartbeat").map(|()| answer)?,
             }
         };

@@ -22,7 +22,7 @@ const PROTOCOL: &str = "range";
 /// Longer than any rebalance here takes.
 const REBALANCE_TIMEOUT_MS: i32 = 300_000;
 /// Between questions to a coordinator that is not there yet, or not for this group.
-const RETRY: Duration = Duration::from_millis(20);
+pub const RETRY: Duration = Duration::from_millis(20);
 
 /// Requests and answers are apart, so that one thread can drive many members of a group.
 pub struct Member {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::Batches;
 use super::layout::{RING_SIZE, TOPICS, time_name};
-use super::read::take;
+use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
 use super::{Shared, failed, list_all};
 use crate::bridge::{Bridge, BridgeError, Entry, FileChunk};
@@ -491,12 +491,9 @@ impl SeekPlan {
                 }
             };
             let from = self.from.max(file.base_offset);
-            let places = batches.places.iter();
-            for place in places.filter(|p| p.max_timestamp >= timestamp && p.last_offset >= from) {
-                let batch = batches.bytes.slice(place.at..place.at + place.len);
-                if let Some(found) = accept(batch, timestamp)? {
-                    return Ok(Some(found));
-                }
+            let found = search(&batches, timestamp, from, accept)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)

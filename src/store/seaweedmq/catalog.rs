@@ -13,8 +13,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::adopted::{self, Adopted};
 use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
-use super::{FILE_MODE, Shared, failed, list_all, marks, now_s, refused};
-use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, FuseAttributes, Mutation, TopicSpec};
+use super::{Shared, attributes, failed, list_all, marks, refused};
+use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, Mutation, TopicSpec};
 use crate::catalog::name;
 use crate::wire::Uuid;
 
@@ -75,12 +75,7 @@ impl CatalogFile {
         });
         let entry = Entry {
             name: NAME.to_owned(),
-            attributes: Some(FuseAttributes {
-                file_size: kept.iter().map(|chunk| chunk.size).sum(),
-                file_mode: FILE_MODE,
-                mtime: now_s(),
-                ..FuseAttributes::default()
-            }),
+            attributes: Some(attributes(kept.iter().map(|chunk| chunk.size).sum())),
             chunks: kept.clone(),
             ..Entry::default()
         };

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::inline_file;
 use super::layout::ROOT;
-use super::{FILE_MODE, now_s};
-use crate::bridge::{Bridge, BridgeError, Entry, FuseAttributes, Removal};
+use crate::bridge::{Bridge, BridgeError, Removal};
 
 /// Folders of topics that Tidegate makes, as long as they are there.
 const MADE: &str = "/topics/kafka/.tidegate/made";
@@ -17,13 +17,15 @@ pub async fn is_set(bridge: &Bridge, name: &str) -> Result<bool, BridgeError> {
 pub async fn set(bridge: &Bridge, name: &str, says: &impl Serialize) -> Result<(), BridgeError> {
     // Cannot fail: there are only numbers and strings in it.
     let content = serde_json::to_vec(says).unwrap_or_default();
-    bridge.create(ROOT, file(name, content), false).await
+    bridge.create(ROOT, inline_file(name, content), false).await
 }
 
 /// Says that a topic of SeaweedMQ is Tidegate's, before it is made: one whose creation is broken off is not
 /// taken for somebody else's.
 pub async fn set_made(bridge: &Bridge, folder: &str) -> Result<(), BridgeError> {
-    bridge.create(MADE, file(folder, Vec::new()), false).await
+    bridge
+        .create(MADE, inline_file(folder, Vec::new()), false)
+        .await
 }
 
 pub async fn is_made(bridge: &Bridge, folder: &str) -> Result<bool, BridgeError> {
@@ -32,18 +34,4 @@ pub async fn is_made(bridge: &Bridge, folder: &str) -> Result<bool, BridgeError>
 
 pub async fn remove_made(bridge: &Bridge, folder: &str) -> Result<(), BridgeError> {
     bridge.delete(MADE, folder, Removal::default()).await
-}
-
-fn file(name: &str, content: Vec<u8>) -> Entry {
-    Entry {
-        name: name.to_owned(),
-        attributes: Some(FuseAttributes {
-            file_size: content.len() as u64,
-            file_mode: FILE_MODE,
-            mtime: now_s(),
-            ..FuseAttributes::default()
-        }),
-        content: content.into(),
-        ..Entry::default()
-    }
 }

@@ -85,6 +85,26 @@ fn now_s() -> i64 {
     codec::Clock::now().div_euclid(1_000_000_000)
 }
 
+/// Of a file that is written now.
+fn attributes(file_size: u64) -> FuseAttributes {
+    FuseAttributes {
+        file_size,
+        file_mode: FILE_MODE,
+        mtime: now_s(),
+        ..FuseAttributes::default()
+    }
+}
+
+/// A file whose content is in its entry.
+fn inline_file(name: &str, content: Vec<u8>) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        attributes: Some(attributes(content.len() as u64)),
+        content: content.into(),
+        ..Entry::default()
+    }
+}
+
 fn failed(error: BridgeError) -> io::Error {
     let kind = match &error {
         BridgeError::NotFound(_) => io::ErrorKind::NotFound,
@@ -592,17 +612,7 @@ impl Checkpoint {
         for some in self.news.chunks(MUTATIONS_AT_ONCE) {
             let put = |(id, content): &(PartitionId, Vec<u8>)| Mutation::Put {
                 directory: checkpoints_dir(&id.topic),
-                entry: Entry {
-                    name: id.index.to_string(),
-                    content: content.clone().into(),
-                    attributes: Some(FuseAttributes {
-                        file_size: content.len() as u64,
-                        file_mode: FILE_MODE,
-                        mtime: now_s(),
-                        ..FuseAttributes::default()
-                    }),
-                    ..Entry::default()
-                },
+                entry: inline_file(&id.index.to_string(), content.clone()),
             };
             let done = self.fence.transact(some.iter().map(put).collect());
             done.map_err(|error| CheckpointError::Failed(refused(error)))?;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::codec::{self, Batches};
+use super::codec::{self, Batches, Damaged};
 use super::segment::{Chunk, Segment, Table};
 use super::{Shared, failed};
 use crate::bridge::{BridgeError, FileChunk};
@@ -199,16 +199,27 @@ fn seek<T>(
     for chunk in table.chunks.iter().filter(|c| c.max_timestamp >= timestamp) {
         let batches = shared.chunks.get_all(shared, std::slice::from_ref(chunk))?;
         for batches in batches {
-            let may_have = batches
-                .places
-                .iter()
-                .filter(|p| p.max_timestamp >= timestamp && p.last_offset >= from);
-            for place in may_have {
-                let batch = batches.bytes.slice(place.at..place.at + place.len);
-                if let Some(found) = accept(batch, timestamp)? {
-                    return Ok(Some(found));
-                }
+            let found = search(&batches, timestamp, from, accept)?;
+            if found.is_some() {
+                return Ok(found);
             }
+        }
+    }
+    Ok(None)
+}
+
+/// Offers the batches that may have what is looked for, in order, until one is accepted.
+pub(super) fn search<T>(
+    batches: &Batches,
+    timestamp: i64,
+    from: i64,
+    accept: &mut impl FnMut(Bytes, i64) -> io::Result<Option<T>>,
+) -> io::Result<Option<T>> {
+    let places = batches.places.iter();
+    for place in places.filter(|p| p.max_timestamp >= timestamp && p.last_offset >= from) {
+        let batch = batches.bytes.slice(place.at..place.at + place.len);
+        if let Some(found) = accept(batch, timestamp)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
@@ -307,7 +318,7 @@ impl ChunkCache {
                 None => {
                     let next = read.next();
                     let (bytes, file) = next.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    self.keep(key(&file), &bytes)?
+                    self.keep(key(&file), codec::decode(&bytes))?
                 }
             });
         }
@@ -322,18 +333,11 @@ impl ChunkCache {
             return Ok(known);
         }
         let chunk = block_on(shared.read(file)).map_err(failed)?;
-        let batches = codec::decode_foreign(&chunk).map_err(|damaged| {
-            let text = format!("chunk {key}, {damaged}");
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })?;
-        let batches = Arc::new(batches);
-        let weight = batches.bytes.len();
-        self.locked().put(key, batches.clone(), weight);
-        Ok(batches)
+        self.keep(key, codec::decode_foreign(&chunk))
     }
 
-    fn keep(&self, file_id: String, chunk: &[u8]) -> io::Result<Arc<Batches>> {
-        let batches = codec::decode(chunk).map_err(|damaged| {
+    fn keep(&self, file_id: String, decoded: Result<Batches, Damaged>) -> io::Result<Arc<Batches>> {
+        let batches = decoded.map_err(|damaged| {
             let text = format!("chunk {file_id}, {damaged}");
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
