@@ -171,9 +171,6 @@ impl Lz4 {
         if flags & VERSION_MASK != VERSION_1 || flags & RESERVED != 0 {
             return Err(corrupt("unsupported frame flags"));
         }
-        if flags & INDEPENDENT == 0 && !self.linked_allowed {
-            return Err(corrupt("its blocks depend on each other"));
-        }
         self.max_block = match block_descriptor {
             BLOCK_64_KIB => BLOCK,
             0x50 => 256 << 10,
@@ -189,6 +186,10 @@ impl Lz4 {
         let checksum = XxHash32::oneshot(0, &input[descriptor..self.place.at]);
         if self.place.take(input, 1)?[0] != (checksum >> 8) as u8 {
             return Err(corrupt("wrong header checksum"));
+        }
+        // Only now, so that a damaged flag is told as damage.
+        if flags & INDEPENDENT == 0 && !self.linked_allowed {
+            return Err(corrupt("its blocks depend on each other"));
         }
         self.flags = flags;
         self.place.stage = Stage::BlockHeader;
