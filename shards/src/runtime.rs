@@ -3,6 +3,7 @@
 use crate::bell::Bell;
 use crate::host::{self, PreflightError};
 use crate::mailbox::Mailbox;
+use crate::net::Group;
 use crate::options::Options;
 use crate::root;
 use crate::shard::{Mailboxes, Service, Shard};
@@ -72,6 +73,7 @@ pub(crate) struct Listening {
     /// How many listeners a shard has made for it before this one.
     pub(crate) nth: usize,
     pub(crate) bound: SocketAddr,
+    pub(crate) group: Arc<Group>,
 }
 
 /// What all shards of a runtime share.

@@ -1,6 +1,6 @@
 //! Counters of a shard.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A counter that one thread writes and others read: no locked instruction.
 #[derive(Debug, Default)]
@@ -47,6 +47,7 @@ pub(crate) struct Counters {
     pub(crate) silent: Counter,
     // Written by many.
     pub(crate) blocking: AtomicU64,
+    pub(crate) connections: AtomicUsize,
 }
 
 /// What a shard has done so far; see [`Runtime::stats`](crate::Runtime::stats).
@@ -80,6 +81,8 @@ pub struct ShardStats {
     pub silent: u64,
     /// Blocking work queued or running now.
     pub blocking: u64,
+    /// TCP connections now, those included that were handed to the shard and that it has not taken yet.
+    pub connections: usize,
 }
 
 impl Counters {
@@ -98,6 +101,7 @@ impl Counters {
             stalls: self.stalls.get(),
             silent: self.silent.get(),
             blocking: self.blocking.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
         }
     }
 }

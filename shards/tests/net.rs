@@ -76,6 +76,111 @@ fn shards_share_a_free_port() {
     assert!(TcpStream::connect(addresses[0]).is_err());
 }
 
+/// Tells each client its shard, and keeps the connection until the client ends it.
+async fn tell_shard(shard: Shard<Counting>, stream: Stream) {
+    let index = Bytes::from(vec![shard.index() as u8]);
+    if stream.send_pieces(&[index]).await.is_ok() {
+        stream.readable().await;
+    }
+}
+
+/// A client, and the shard that has it.
+fn connect_and_ask(address: SocketAddr) -> (TcpStream, usize) {
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut index = [0];
+    client.read_exact(&mut index).unwrap();
+    (client, index[0].into())
+}
+
+#[test]
+fn connections_go_to_the_shard_that_has_the_fewest() {
+    let watch = Watch::start("balance");
+    let (runtime, addresses) = serve(2, LOOPBACK, tell_shard);
+    let (mut first, second): (Vec<_>, Vec<_>) = (0..20)
+        .map(|_| connect_and_ask(addresses[0]))
+        .partition(|(_, shard)| *shard == 0);
+    assert_eq!((first.len(), second.len()), (10, 10));
+
+    first.clear();
+    while runtime.stats()[0].connections > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..10 {
+        first.push(connect_and_ask(addresses[0]));
+        watch.step();
+    }
+    assert!(first.iter().all(|(_, shard)| *shard == 0));
+    let counts = runtime.stats().into_iter().map(|shard| shard.connections);
+    assert_eq!(counts.collect::<Vec<_>>(), [10, 10]);
+    runtime.stop_and_wait().unwrap();
+}
+
+#[test]
+fn no_connection_goes_to_a_shard_that_does_not_listen() {
+    let _watch = Watch::start("balance without one");
+    let (bound, addresses) = mpsc::channel();
+    let runtime = shards::start(with_shards(3), move |shard: Shard<Counting>| {
+        let bound = bound.clone();
+        async move {
+            let listener = Listener::bind(&shard, (LOOPBACK, 0).into())?;
+            let address = listener.local_addr();
+            // One has listened.
+            let listener = (shard.index() > 0).then_some(listener);
+            bound.send(address).map_err(io::Error::other)?;
+            shard.ready();
+            while let Some(listener) = &listener
+                && let Some(stream) = listener.accept().await
+            {
+                shard.spawn(tell_shard(shard.clone(), stream));
+            }
+            shard.stopping().await;
+            Ok::<(), io::Error>(())
+        }
+    })
+    .unwrap();
+    let address = addresses.recv().unwrap();
+    let clients: Vec<_> = (0..8).map(|_| connect_and_ask(address)).collect();
+    let of = |shard| clients.iter().filter(|(_, of)| *of == shard).count();
+    assert_eq!([of(0), of(1), of(2)], [0, 4, 4]);
+    runtime.stop_and_wait().unwrap();
+}
+
+#[test]
+fn connections_to_a_port_of_its_own_stay_on_the_shard_and_count() {
+    let _watch = Watch::start("balance beside own ports");
+    let (bound, addresses) = mpsc::channel();
+    let runtime = shards::start(options(), move |shard: Shard<Counting>| {
+        let bound = bound.clone();
+        async move {
+            let shared = Listener::bind(&shard, (LOOPBACK, 0).into())?;
+            let own = Listener::bind_own(&shard, (LOOPBACK, 0).into())?;
+            let addresses = [shared.local_addr(), own.local_addr()];
+            bound
+                .send((shard.index(), addresses))
+                .map_err(io::Error::other)?;
+            shard.ready();
+            let of_own = shard.clone();
+            shard.spawn(async move {
+                while let Some(stream) = own.accept().await {
+                    of_own.spawn(tell_shard(of_own.clone(), stream));
+                }
+            });
+            while let Some(stream) = shared.accept().await {
+                shard.spawn(tell_shard(shard.clone(), stream));
+            }
+            Ok::<(), io::Error>(())
+        }
+    })
+    .unwrap();
+    let (shard, [shared, own]) = addresses.recv().unwrap();
+    let connect = |address| (0..4).map(move |_| connect_and_ask(address));
+    let to_own: Vec<_> = connect(own).collect();
+    assert!(to_own.iter().all(|(_, of)| *of == shard));
+    let to_shared: Vec<_> = connect(shared).collect();
+    assert!(to_shared.iter().all(|(_, of)| *of != shard));
+    runtime.stop_and_wait().unwrap();
+}
+
 #[test]
 fn an_unspecified_ipv6_address_takes_both_families() {
     let _watch = Watch::start("dual stack");

@@ -1,5 +1,6 @@
 //! Accepting connections.
 
+use super::balance::{Accepted, Counted, Group, Member};
 use super::stream::Stream;
 use crate::local::Latched;
 use crate::log_limited;
@@ -16,7 +17,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ pub struct Listener {
     socket: Registered,
     poller: Rc<Poller>,
     address: SocketAddr,
+    common: Arc<Common>,
+    shard: usize,
+    /// Other shards listen on the address too.
+    member: Option<Member>,
     stopping: RefCell<Latched>,
     /// While it lasts, nothing is accepted.
     pause: RefCell<Option<Sleep>>,
@@ -38,8 +43,10 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on an address that all shards share: each calls this, and the kernel spreads
-    /// connections over those that have (SO_REUSEPORT). With port 0 the first shard gets a free port
-    /// and the others the same one; a shard that binds one address again begins another such group.
+    /// connections over those that have (SO_REUSEPORT). A shard that has more connections than another
+    /// hands those that come to it on, to the one that has the fewest. With port 0 the first shard gets
+    /// a free port and the others the same one; a shard that binds one address again begins another
+    /// such group.
     ///
     /// An unspecified IPv6 address takes IPv4 connections too. TCP_NODELAY is set on all, and
     /// SO_KEEPALIVE, by which the kernel finds out which peers have vanished.
@@ -50,19 +57,23 @@ impl Listener {
         let mut asked = shard.inner.listening.borrow_mut();
         let nth = asked.iter().filter(|asked| **asked == address).count();
         asked.push(address);
-        let socket = shared_socket(&shard.inner.common, address, nth)?;
-        Self::listen(shard, socket)
+        let (socket, group) = shared_socket(&shard.inner.common, address, nth)?;
+        Self::listen(shard, socket, Some(group))
     }
 
-    /// Listens on an address that is this shard's alone.
+    /// Listens on an address that is this shard's alone, and so are the connections that come to it.
     ///
     /// # Errors
     /// As [`Listener::bind`].
     pub fn bind_own<S: Service>(shard: &Shard<S>, address: SocketAddr) -> io::Result<Self> {
-        Self::listen(shard, bound_socket(address, false)?)
+        Self::listen(shard, bound_socket(address, false)?, None)
     }
 
-    fn listen<S: Service>(shard: &Shard<S>, socket: Socket) -> io::Result<Self> {
+    fn listen<S: Service>(
+        shard: &Shard<S>,
+        socket: Socket,
+        group: Option<Arc<Group>>,
+    ) -> io::Result<Self> {
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
         socket.set_nonblocking(true)?;
@@ -73,6 +84,9 @@ impl Listener {
             socket: poller.register(socket.into())?,
             poller,
             address,
+            common: shard.inner.common.clone(),
+            shard: shard.index(),
+            member: group.map(|group| group.enter(shard.index())),
             stopping: RefCell::new(shard.stopping()),
             pause: RefCell::new(None),
         })
@@ -99,6 +113,11 @@ impl Listener {
             return Poll::Ready(None);
         }
         loop {
+            while let Some(handed) = self.poll_handed(cx) {
+                if let Some(stream) = self.watch(handed) {
+                    return Poll::Ready(Some(stream));
+                }
+            }
             if let Some(pause) = &mut *self.pause.borrow_mut() {
                 std::task::ready!(Pin::new(pause).poll(cx));
             }
@@ -106,12 +125,42 @@ impl Listener {
             match std::task::ready!(self.socket.poll_io(Side::Read, cx, accept_now)) {
                 // No peer: it has gone already.
                 Ok((_, None)) => {}
-                Ok((socket, Some(peer))) => match self.poller.register(socket) {
-                    Ok(socket) => return Poll::Ready(Some(Stream::new(socket, peer))),
-                    Err(error) => self.begin_pause(&error),
-                },
+                Ok((socket, Some(peer))) => {
+                    if let Some(own) = self.hand_on(socket, peer)
+                        && let Some(stream) = self.watch(own)
+                    {
+                        return Poll::Ready(Some(stream));
+                    }
+                }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => self.begin_pause(&error),
+            }
+        }
+    }
+
+    fn poll_handed(&self, cx: &mut Context<'_>) -> Option<Accepted> {
+        self.member.as_ref()?.poll_handed(cx)
+    }
+
+    /// The connection, if it is to stay here.
+    fn hand_on(&self, socket: OwnedFd, peer: SocketAddr) -> Option<Accepted> {
+        let bells = &self.common.bells;
+        match &self.member {
+            Some(member) => member.hand_on(bells, socket, peer),
+            None => Some(Accepted {
+                socket,
+                peer,
+                counted: Counted::on(&bells[self.shard]),
+            }),
+        }
+    }
+
+    fn watch(&self, accepted: Accepted) -> Option<Stream> {
+        match self.poller.register(accepted.socket) {
+            Ok(socket) => Some(Stream::new(socket, accepted.peer, accepted.counted)),
+            Err(error) => {
+                self.begin_pause(&error);
+                None
             }
         }
     }
@@ -147,7 +196,11 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// A socket on an address that other shards listen on as well.
-fn shared_socket(common: &Common, asked: SocketAddr, nth: usize) -> io::Result<Socket> {
+fn shared_socket(
+    common: &Common,
+    asked: SocketAddr,
+    nth: usize,
+) -> io::Result<(Socket, Arc<Group>)> {
     let mut listening = common
         .listening
         .lock()
@@ -156,14 +209,20 @@ fn shared_socket(common: &Common, asked: SocketAddr, nth: usize) -> io::Result<S
         .iter()
         .find(|known| known.asked == asked && known.nth == nth);
     if let Some(known) = known {
-        return bound_socket(known.bound, true);
+        return Ok((bound_socket(known.bound, true)?, known.group.clone()));
     }
     // SO_REUSEPORT lets another process of this user in as well, which would take half of the
     // connections. Without it the kernel tells whether somebody else listens.
     let bound = address_of(&bound_socket(asked, false)?)?;
     let socket = bound_socket(bound, true)?;
-    listening.push(Listening { asked, nth, bound });
-    Ok(socket)
+    let group = Group::new(common.bells.len());
+    listening.push(Listening {
+        asked,
+        nth,
+        bound,
+        group: group.clone(),
+    });
+    Ok((socket, group))
 }
 
 fn bound_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -1,5 +1,6 @@
 //! One connection.
 
+use super::balance::Counted;
 use crate::poller::{Registered, Side};
 use crate::task::turn;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -31,11 +32,16 @@ const DEFAULT_ROOM: usize = 4 << 10;
 pub struct Stream {
     socket: Registered,
     peer: SocketAddr,
+    _counted: Counted,
 }
 
 impl Stream {
-    pub(super) fn new(socket: Registered, peer: SocketAddr) -> Self {
-        Self { socket, peer }
+    pub(super) fn new(socket: Registered, peer: SocketAddr, counted: Counted) -> Self {
+        Self {
+            socket,
+            peer,
+            _counted: counted,
+        }
     }
 
     /// The other side's address.
