@@ -73,6 +73,7 @@ pub enum ServeError {
 /// Serves until a signal ends it.
 pub fn run(config: Config) -> Result<(), ServeError> {
     let began = Instant::now();
+    shards::keep_freed_memory();
     shards::block_signals().map_err(ServeError::Signals)?;
     shards::preflight()?;
     let listen = resolve(&config.listen)?;

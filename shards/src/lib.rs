@@ -60,6 +60,7 @@
 mod bell;
 mod blocking;
 mod call;
+mod heap;
 mod host;
 mod limit;
 pub mod local;
@@ -78,6 +79,7 @@ mod watchdog;
 
 pub use blocking::{BlockingError, SerialWorker, Workers};
 pub use call::{Call, CallError, ReplyTo};
+pub use heap::keep_freed_memory;
 pub use host::{Host, PreflightError, preflight};
 pub use limit::LogLimit;
 pub use options::{Options, Pin};
