@@ -245,7 +245,7 @@ impl Replayed {
     fn log(self, home: Home) -> CatalogLog {
         CatalogLog {
             home,
-            catalog: Arc::new(self.catalog),
+            catalog: Arc::new(self.catalog.next()),
             producer_ids_below: self.producer_ids_below,
             places: self.places,
         }
@@ -317,7 +317,7 @@ impl CatalogLog {
                 file.shared().place(id, parts);
             }
         }
-        let mut catalog = Catalog::clone(&self.catalog);
+        let mut catalog = self.catalog.next();
         changes.into_iter().for_each(|change| catalog.apply(change));
         self.catalog = Arc::new(catalog);
         Ok(self.catalog.clone())

@@ -1,13 +1,15 @@
 //! The catalog: topics, configs and what else must be durable before it is visible.
 //!
 //! [`Catalog`] is an immutable snapshot that every shard holds. [`CatalogLog`] keeps it on the disk;
-//! its one writer is [`keeper::CatalogKeeper`], on shard 0.
+//! its one writer is [`keeper::CatalogKeeper`], on shard 0. Snapshots share what is the same in both, so
+//! that a change costs by what it changes and not by how many topics there are.
 
-use std::collections::hash_map;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use rustc_hash::FxBuildHasher;
+use rpds::HashTrieMapSync;
+use rustc_hash::{FxBuildHasher, FxHasher};
 
 use crate::store::PartitionId;
 use crate::wire::{StrBytes, Uuid};
@@ -80,17 +82,29 @@ impl Topic {
     }
 }
 
-/// All topics at one moment.
+type Map<K, V> = HashTrieMapSync<K, V, BuildHasherDefault<FxHasher>>;
+
+/// All topics at one moment. A clone shares them.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    by_name: HashMap<StrBytes, Arc<Topic>, FxBuildHasher>,
-    by_id: HashMap<Uuid, Arc<Topic>, FxBuildHasher>,
+    by_name: Map<StrBytes, Arc<Topic>>,
+    by_id: Map<Uuid, Arc<Topic>>,
     /// By name with `.` read as `_`, as metrics' names do. Topics created together may share one.
-    by_metric_name: HashMap<String, Vec<Arc<Topic>>, FxBuildHasher>,
+    by_metric_name: Map<String, Vec<Arc<Topic>>>,
     broker: BrokerConfigs,
     groups: GroupConfigs,
     changes: i64,
+    news: News,
     partition_count: usize,
+}
+
+/// What a catalog has that the one before it had not.
+#[derive(Debug, Clone, Default)]
+struct News {
+    /// How many changes led to the one before.
+    since: i64,
+    /// Topics that came, changed or went.
+    topics: Vec<Uuid>,
 }
 
 fn metric_name(name: &str) -> String {
@@ -111,6 +125,33 @@ impl Catalog {
     /// The same with these configs of groups.
     pub fn with_groups(self, groups: GroupConfigs) -> Self {
         Catalog { groups, ..self }
+    }
+
+    /// The next one, so far the same. All that is done to it is news.
+    fn next(&self) -> Self {
+        Catalog {
+            news: News {
+                since: self.changes,
+                topics: Vec::new(),
+            },
+            ..self.clone()
+        }
+    }
+
+    /// The next one, which has this topic, in place of the one of its id if there is one.
+    pub fn with_topic(&self, topic: Topic) -> Self {
+        let mut next = self.next();
+        next.changes += 1;
+        next.remove(&topic.id);
+        next.insert(topic);
+        next
+    }
+
+    /// The topics that came, changed or went since `old`; some may be named twice. `None`: this is not
+    /// the next one to it, so all may have.
+    pub fn changed_since(&self, old: &Catalog) -> Option<&[Uuid]> {
+        let is_next = self.news.since == old.changes && self.changes > old.changes;
+        is_next.then_some(&self.news.topics)
     }
 
     pub fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
@@ -185,7 +226,7 @@ impl Catalog {
 
     /// How many topics there are.
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.size()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -252,28 +293,33 @@ impl Catalog {
 
     fn insert(&mut self, topic: Topic) {
         self.partition_count += topic.partitions as usize;
+        self.news.topics.push(topic.id);
         let topic = Arc::new(topic);
-        self.by_name.insert(topic.name.clone(), topic.clone());
-        self.by_metric_name
-            .entry(metric_name(&topic.name))
-            .or_default()
-            .push(topic.clone());
-        self.by_id.insert(topic.id, topic);
+        self.by_name.insert_mut(topic.name.clone(), topic.clone());
+        self.change_same(&topic.name, |same| same.push(topic.clone()));
+        self.by_id.insert_mut(topic.id, topic);
     }
 
     fn remove(&mut self, id: &Uuid) -> Option<Arc<Topic>> {
-        let topic = self.by_id.remove(id)?;
+        let topic = self.by_id(id)?.clone();
         self.partition_count -= topic.partitions as usize;
-        self.by_name.remove(&topic.name);
-        if let hash_map::Entry::Occupied(mut same) =
-            self.by_metric_name.entry(metric_name(&topic.name))
-        {
-            same.get_mut().retain(|t| t.id != *id);
-            if same.get().is_empty() {
-                same.remove();
-            }
-        }
+        self.news.topics.push(*id);
+        self.by_id.remove_mut(id);
+        self.by_name.remove_mut(&topic.name);
+        self.change_same(&topic.name, |same| same.retain(|t| t.id != *id));
         Some(topic)
+    }
+
+    /// Changes which topics share the metrics' name of this one.
+    fn change_same(&mut self, name: &str, change: impl FnOnce(&mut Vec<Arc<Topic>>)) {
+        let name = metric_name(name);
+        let mut same = self.by_metric_name.get(&name).cloned().unwrap_or_default();
+        change(&mut same);
+        if same.is_empty() {
+            self.by_metric_name.remove_mut(&name);
+        } else {
+            self.by_metric_name.insert_mut(name, same);
+        }
     }
 }
 
@@ -307,6 +353,39 @@ mod tests {
         catalog.remove(&dot.id);
         assert_eq!(catalog.check_free("d_e"), Ok(()));
         assert!(catalog.by_metric_name.is_empty());
+    }
+
+    #[test]
+    fn the_next_catalog_tells_what_is_new_and_only_to_the_one_before() {
+        let (kept, altered, deleted, new) = (topic("a"), topic("b"), topic("c"), topic("d"));
+        let topics = [&kept, &altered, &deleted].map(Topic::clone);
+        let first = Catalog::from_iter(topics);
+        let mut next = first.next();
+        let entries = [
+            Entry::created(&new),
+            Entry::grown(&altered.id, 9),
+            Entry::deleted(&deleted.id),
+        ];
+        entries.into_iter().for_each(|entry| next.apply(entry));
+        let mut told = next.changed_since(&first).expect("the next").to_vec();
+        told.sort();
+        told.dedup();
+        let mut changed = [altered.id, deleted.id, new.id];
+        changed.sort();
+        assert_eq!(told, changed);
+
+        let one = next.with_topic(topic("e"));
+        assert_eq!(one.changed_since(&next).map(<[Uuid]>::len), Some(1));
+        assert_eq!(one.changed_since(&first), None);
+        assert_eq!(first.changed_since(&first), None);
+        // The ones before have not changed.
+        let names = |catalog: &Catalog| {
+            let mut names: Vec<_> = catalog.topics().map(|t| t.name.to_string()).collect();
+            names.sort();
+            names.concat()
+        };
+        assert_eq!([&first, &next, &one].map(names), ["abc", "abd", "abde"]);
+        assert_eq!(first.by_id(&altered.id).map(|t| t.partitions), Some(3));
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Partitions {
             broken: false,
             disowned: false,
         };
-        inner.take_configs();
+        inner.take_configs(&inner.all());
         let unreadable = inner.unreadable.len() as u64;
         metrics.unreadable_partitions.set(unreadable);
         Rc::new(Partitions {
@@ -421,9 +421,10 @@ impl Partitions {
     pub async fn take_catalog(self: &Rc<Self>, catalog: Arc<Catalog>) {
         let ended = {
             let mut inner = self.inner.borrow_mut();
-            inner.catalog = catalog;
-            inner.take_configs();
-            inner.drop_deleted()
+            let old = std::mem::replace(&mut inner.catalog, catalog);
+            let changed = inner.changed_since(&old);
+            inner.take_configs(&changed);
+            inner.drop_deleted(&changed)
         };
         self.answer_fetches(ended);
         // Only the commit that was under way may have known them; under load the next begins at once.
@@ -1042,25 +1043,40 @@ impl Inner {
     }
 
     /// Takes over what the catalog says of topics' configs.
-    fn take_configs(&mut self) {
-        for (id, slot) in &mut self.slots {
-            if let Some(topic) = self.catalog.by_id(&id.topic) {
+    fn take_configs(&mut self, of: &[PartitionId]) {
+        for id in of {
+            if let Some(topic) = self.catalog.by_id(&id.topic)
+                && let Some(slot) = self.slots.get_mut(id)
+            {
                 slot.partition.log_mut().set_rolling(topic.config.rolling());
             }
         }
     }
 
-    /// Drops partitions whose topic is gone; gives the fetches that waited for them.
-    fn drop_deleted(&mut self) -> Vec<WaitingFetch> {
-        let gone: Vec<_> = self
-            .slots
-            .keys()
-            .filter(|id| !self.catalog.contains(**id))
-            .copied()
-            .collect();
+    fn all(&self) -> Vec<PartitionId> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// Those whose topics came, changed or went since an earlier catalog.
+    fn changed_since(&self, old: &Catalog) -> Vec<PartitionId> {
+        let Some(topics) = self.catalog.changed_since(old) else {
+            return self.all();
+        };
+        let count = |catalog: &Catalog, topic| catalog.by_id(topic).map_or(0, |t| t.partitions);
+        let of_topic = |topic| {
+            let partitions = count(old, topic).max(count(&self.catalog, topic));
+            let topic = *topic;
+            (0..partitions).map(move |index| PartitionId { topic, index })
+        };
+        let changed = topics.iter().flat_map(of_topic);
+        changed.filter(|id| self.slots.contains_key(id)).collect()
+    }
+
+    /// Drops those of `some` whose topic is gone; gives the fetches that waited for them.
+    fn drop_deleted(&mut self, some: &[PartitionId]) -> Vec<WaitingFetch> {
         let mut watchers = Vec::new();
-        for id in gone {
-            if let Some(slot) = self.slots.remove(&id) {
+        for id in some.iter().filter(|id| !self.catalog.contains(**id)) {
+            if let Some(slot) = self.slots.remove(id) {
                 self.tail.bytes -= slot.partition.tail_bytes();
                 self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
                 watchers.extend(slot.watchers);
