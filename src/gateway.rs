@@ -40,6 +40,8 @@ const RECODE_THREADS: usize = 2;
 /// What one shard asks of another.
 pub enum Request {
     Produce(Produce),
+    /// The same with partitions whose log SeaweedMQ's brokers keep.
+    Publish(Produce),
     Fetch(Fetch),
     /// Answered like the fetch would have been; the answer to this itself is [`Reply::Done`].
     FinishFetch(FetchId),
@@ -159,6 +161,7 @@ impl Service for Gateway {
     fn handle(self: &Rc<Self>, request: Request, reply: ReplyTo<Reply>) {
         match request {
             Request::Produce(produce) => self.partitions.produce(produce, reply),
+            Request::Publish(produce) => self.partitions.publish(produce, reply),
             Request::Fetch(fetch) => self.partitions.fetch(fetch, reply),
             Request::FinishFetch(id) => {
                 self.partitions.finish_fetch(id);

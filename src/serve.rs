@@ -304,7 +304,7 @@ fn recover_seaweedmq(
     let removed = log.take_removed();
     log.adopt_others(config.max_partitions)?;
     let catalog = log.catalog().clone();
-    let is_own = |id: &PartitionId| catalog.by_id(&id.topic).is_some_and(|t| !t.adopted);
+    let is_own = |id: &PartitionId| catalog.by_id(&id.topic).is_some_and(|t| !t.is_brokers());
     let ids: Vec<_> = catalog.partitions().filter(is_own).collect();
     let rolling = TopicConfig::from(config).rolling();
     let (found, stores) = rest.recover::<State>(&ids, removed, rolling)?;

@@ -239,10 +239,6 @@ impl Rules<'_> {
             .map(|config| (&*config.name, config.value.as_deref()));
         let (configs, config) = topic_config::check(self.catalog.broker().defaults(), given)
             .map_err(|e| Failure::new(ErrorCode::INVALID_CONFIG, e))?;
-        if config.is_brokers() {
-            let message = "Topics with seaweedmq.path=broker are not served yet";
-            return Err(Failure::new(ErrorCode::INVALID_CONFIG, message));
-        }
         let partitions = match topic.assignments.is_empty() {
             true => self.check_numbers(topic)?,
             false => self.check_assignments(topic)?,

@@ -29,7 +29,7 @@ impl From<PartitionError> for ErrorCode {
             PartitionError::OutOfRange => ErrorCode::OFFSET_OUT_OF_RANGE,
             PartitionError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
             PartitionError::UnknownLeaderEpoch => ErrorCode::UNKNOWN_LEADER_EPOCH,
-            PartitionError::NotReplica | PartitionError::NotOwner => {
+            PartitionError::NotReplica | PartitionError::NotOwner | PartitionError::NoBroker => {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
             }
             PartitionError::ReadOnly => ErrorCode::POLICY_VIOLATION,

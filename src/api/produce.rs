@@ -93,6 +93,8 @@ struct Admitted {
     target: Option<Target>,
     /// Once it is checked: how it is to be written anew.
     recode: Option<Recode>,
+    /// SeaweedMQ's brokers keep the partition's log.
+    is_brokers: bool,
 }
 
 impl Work {
@@ -140,20 +142,20 @@ impl Work {
                     Ok((topic, id))
                 });
                 let batch = found.map_err(Refused::Code).and_then(|(topic, id)| {
-                    if topic.adopted {
-                        return Err(Refused::ReadOnly);
-                    }
                     let batch = open(partition.records, version)?;
                     let codec = batch.attributes().compression();
                     let target = codec.ok().and_then(|codec| topic.config.recode(codec));
-                    Ok((id, batch, rules(gateway, topic, target), target))
+                    // Brokers take records, not batches.
+                    let target = target.filter(|_| !topic.is_brokers());
+                    let rules = rules(gateway, topic, target);
+                    Ok((id, batch, rules, target, topic.is_brokers()))
                 });
                 let mut answer = PartitionProduceResponse {
                     index: partition.index,
                     ..Default::default()
                 };
                 match batch {
-                    Ok((id, batch, rules, target)) => {
+                    Ok((id, batch, rules, target, is_brokers)) => {
                         let place = (work.response.responses.len(), answers.len());
                         work.admitted.push(Admitted {
                             topic: place.0,
@@ -163,6 +165,7 @@ impl Work {
                             rules,
                             target,
                             recode: None,
+                            is_brokers,
                         });
                     }
                     Err(refused) => refused.tell(&mut answer),
@@ -380,16 +383,17 @@ struct Sent {
 }
 
 fn send(gateway: &Gateway, admitted: Vec<Admitted>, durability: Durability) -> Vec<Sent> {
-    let mut by_owner: Vec<(usize, Outgoing)> = Vec::with_capacity(1);
+    let mut by_owner: Vec<((usize, bool), Outgoing)> = Vec::with_capacity(1);
     for Admitted {
         topic,
         partition,
         id,
         batch,
+        is_brokers,
         ..
     } in admitted
     {
-        let owner = gateway.owner(id);
+        let owner = (gateway.owner(id), is_brokers);
         let at = by_owner
             .iter()
             .position(|(o, _)| *o == owner)
@@ -401,11 +405,15 @@ fn send(gateway: &Gateway, admitted: Vec<Admitted>, durability: Durability) -> V
         outgoing.places.push((topic, partition));
         outgoing.batches.push((id, batch));
     }
-    let send = |(owner, Outgoing { places, batches })| {
-        let request = ShardRequest::Produce(Produce {
+    let send = |((owner, is_brokers), Outgoing { places, batches })| {
+        let produce = Produce {
             durability,
             batches,
-        });
+        };
+        let request = match is_brokers {
+            true => ShardRequest::Publish(produce),
+            false => ShardRequest::Produce(produce),
+        };
         Sent {
             call: gateway.shard().call(owner, request),
             places,
@@ -432,6 +440,7 @@ impl Sent {
                         answer.log_append_time_ms = time;
                     }
                 }
+                Some(Err(PartitionError::ReadOnly)) => Refused::ReadOnly.tell(answer),
                 Some(Err(error)) => Refused::Code(error.into()).tell(answer),
                 None => Refused::Code(ErrorCode::KAFKA_STORAGE_ERROR).tell(answer),
             }
@@ -459,7 +468,7 @@ fn open(records: Option<Records>, version: i16) -> Result<Batch, Refused> {
 /// Why a batch is not stored.
 enum Refused {
     Code(ErrorCode),
-    /// Another program of SeaweedMQ writes the topic.
+    /// SeaweedMQ's brokers keep the partition's log, and take nothing for it any more.
     ReadOnly,
     Record(RecordError),
 }

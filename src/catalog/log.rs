@@ -128,6 +128,11 @@ pub(super) struct SavedTopic {
 }
 
 impl SavedTopic {
+    fn is_brokers(&self, catalog: &Catalog) -> bool {
+        let defaults = catalog.broker().defaults();
+        TopicConfig::of(&self.name, &self.configs, defaults).is_brokers()
+    }
+
     pub(super) fn into_topic(self, defaults: TopicConfig) -> Topic {
         Topic {
             config: TopicConfig::of(&self.name, &self.configs, defaults),
@@ -279,6 +284,10 @@ impl CatalogLog {
         for (topic, adopted) in &replayed.places.adopted {
             file.shared().adopt(*topic, adopted.clone());
         }
+        let topics = replayed.catalog.topics();
+        for topic in topics.filter(|topic| topic.config.is_brokers()) {
+            file.shared().leave_to_brokers(topic.id);
+        }
         Ok(replayed.log(Home::SeaweedMq(file)))
     }
 
@@ -307,6 +316,9 @@ impl CatalogLog {
                         ..
                     }) => file.shared().adopt(id(topic), adopted.clone()),
                     Entry::TopicForgotten { id: gone } => file.shared().forget(id(gone)),
+                    Entry::TopicCreated(topic) if topic.is_brokers(&self.catalog) => {
+                        file.shared().leave_to_brokers(id(&topic.id));
+                    }
                     _ => {}
                 }
             }
@@ -399,7 +411,7 @@ impl CatalogLog {
             tracing::info!(
                 topic = folder,
                 partitions,
-                "a topic that others made in SeaweedMQ is shown; it is only read"
+                "a topic that others made in SeaweedMQ is shown; SeaweedMQ's brokers keep its log"
             );
             changes.push(Entry::adopted(&folder, adopted)?);
         }

@@ -42,7 +42,7 @@ pub struct Topic {
     pub configs: Values,
     /// What they and the broker's defaults come to.
     pub config: TopicConfig,
-    /// Others made it in SeaweedMQ and write it; here it is only read.
+    /// Others made it in SeaweedMQ.
     pub adopted: bool,
 }
 
@@ -62,6 +62,11 @@ impl Topic {
             config: defaults,
             adopted: false,
         })
+    }
+
+    /// Whether SeaweedMQ's brokers keep the logs of its partitions, and others may write them too.
+    pub fn is_brokers(&self) -> bool {
+        self.adopted || self.config.is_brokers()
     }
 
     /// The shard that owns a partition. Neighbours go to different shards, so that few partitions

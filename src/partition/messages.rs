@@ -54,8 +54,10 @@ pub enum PartitionError {
     NotReplica,
     #[error("another gateway owns the partition now")]
     NotOwner,
-    #[error("another program of SeaweedMQ writes the topic; here it is only read")]
+    #[error("SeaweedMQ's brokers keep the partition's log; here that cannot be done")]
     ReadOnly,
+    #[error("no broker of SeaweedMQ takes records of the partition now")]
+    NoBroker,
     #[error("it is not known yet what others have written to the partition")]
     NotKnown,
     #[error(transparent)]

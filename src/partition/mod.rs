@@ -23,6 +23,7 @@ pub mod epochs;
 pub mod messages;
 pub mod owner;
 pub mod producers;
+mod published;
 mod read;
 mod tail;
 
@@ -230,6 +231,11 @@ impl Partition {
 
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Of a partition that brokers write: by the positions of its records.
+    fn producers_mut(&mut self) -> &mut Producers {
+        &mut self.state.producers
     }
 
     pub fn log_mut(&mut self) -> &mut Log {

@@ -6,6 +6,7 @@
 
 mod adopted;
 mod compact;
+mod publish;
 mod trim;
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use shards::{BlockingError, ReplyTo, log_limited, turn};
 
 pub use self::compact::CleanerLimits;
 use self::compact::CleanerState;
+use self::publish::{Publishing, Unpublished};
 use self::trim::PendingDeletion;
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
@@ -88,6 +90,9 @@ pub struct Partitions {
     disk: Disk,
     /// A commit ended, or a log took over what was compacted.
     settled: Notify,
+    /// A look at the files of a partition that brokers write has ended.
+    looked: Notify,
+    catalog_taken: Notify,
 }
 
 struct Inner {
@@ -102,6 +107,9 @@ struct Inner {
     /// Requests held back until there is room again.
     held_back: VecDeque<(Produce, ReplyTo<Reply>)>,
     uncommitted_bytes: usize,
+    /// Of batches on their way through brokers, and requests that wait for room for theirs.
+    published_bytes: usize,
+    unpublished: Unpublished,
     committing: bool,
     commit_began: Instant,
     commits_ended: u64,
@@ -130,6 +138,10 @@ struct Slot {
     watchers: Vec<FetchId>,
     /// Since the start; its size is the log's to tell.
     traffic: TopicSums,
+    /// If brokers write the log.
+    publishing: Publishing,
+    /// Its files are looked at.
+    is_looked_at: bool,
 }
 
 struct PendingProduce {
@@ -209,6 +221,8 @@ impl Partitions {
             pending: Vec::new(),
             held_back: VecDeque::new(),
             uncommitted_bytes: 0,
+            published_bytes: 0,
+            unpublished: Unpublished::new(),
             committing: false,
             commit_began: Instant::now(),
             commits_ended: 0,
@@ -236,6 +250,8 @@ impl Partitions {
             work: Notify::new(),
             disk: Disk::default(),
             settled: Notify::new(),
+            looked: Notify::new(),
+            catalog_taken: Notify::new(),
         })
     }
 
@@ -426,6 +442,7 @@ impl Partitions {
             inner.take_configs(&changed);
             inner.drop_deleted(&changed)
         };
+        self.catalog_taken.notify_waiters();
         self.answer_fetches(ended);
         // Only the commit that was under way may have known them; under load the next begins at once.
         let ended = self.inner.borrow().commits_ended;
@@ -452,6 +469,7 @@ impl Partitions {
 
     /// Commits all that waits and makes a last checkpoint. True if nothing is left to repair.
     pub async fn stop(self: &Rc<Self>) -> bool {
+        self.end_publishing().await;
         while self.inner.borrow().is_busy() {
             self.settled.notified().await;
         }
@@ -683,6 +701,8 @@ impl Slot {
             partition,
             watchers: Vec::new(),
             traffic: TopicSums::default(),
+            publishing: Publishing::default(),
+            is_looked_at: false,
         }
     }
 }
@@ -690,6 +710,15 @@ impl Slot {
 impl Inner {
     /// The partition, made if the catalog has it and nothing was ever written to it.
     fn slot(&mut self, id: PartitionId) -> Result<&mut Slot, PartitionError> {
+        let slot = self.slot_as_it_is(id)?;
+        match slot.partition.log().adopted() {
+            Some(log) if !log.is_known() => Err(PartitionError::NotKnown),
+            _ => Ok(slot),
+        }
+    }
+
+    /// The same, though it may not be known yet what brokers have written to it.
+    fn slot_as_it_is(&mut self, id: PartitionId) -> Result<&mut Slot, PartitionError> {
         if self.disowned {
             return Err(PartitionError::NotOwner);
         }
@@ -708,10 +737,7 @@ impl Inner {
                 vacant.insert(Slot::new(Partition::new(log)))
             }
         };
-        match slot.partition.log().adopted() {
-            Some(log) if !log.is_known() => Err(PartitionError::NotKnown),
-            _ => Ok(slot),
-        }
+        Ok(slot)
     }
 
     fn append(&mut self, request: Produce, reply: ReplyTo<Reply>) {
@@ -949,6 +975,10 @@ impl Inner {
         for (request, reply) in std::mem::take(&mut self.held_back) {
             self.append(request, reply);
         }
+        for slot in self.slots.values_mut() {
+            slot.publishing.give_up(PartitionError::NotOwner);
+        }
+        self.published_bytes = 0;
         let waiting: Vec<_> = self.fetches.keys().copied().collect();
         waiting
             .into_iter()
@@ -1076,7 +1106,8 @@ impl Inner {
     fn drop_deleted(&mut self, some: &[PartitionId]) -> Vec<WaitingFetch> {
         let mut watchers = Vec::new();
         for id in some.iter().filter(|id| !self.catalog.contains(**id)) {
-            if let Some(slot) = self.slots.remove(id) {
+            if let Some(mut slot) = self.slots.remove(id) {
+                self.published_bytes -= slot.publishing.give_up(PartitionError::Unknown);
                 self.tail.bytes -= slot.partition.tail_bytes();
                 self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
                 watchers.extend(slot.watchers);

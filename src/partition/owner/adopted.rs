@@ -1,14 +1,16 @@
-//! Partitions of topics that others made in SeaweedMQ: what these write is looked for from time to time.
+//! Partitions whose log SeaweedMQ's brokers keep: what these have written is looked for from time to time,
+//! and when it is known to be there.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use shards::log_limited;
+use shards::{BlockingError, log_limited, timeout};
 
 use super::{Inner, Partitions, WaitingFetch};
 use crate::catalog::Topic;
 use crate::store::PartitionId;
-use crate::store::seaweedmq::adopted::Looked;
+use crate::store::seaweedmq::adopted::{Look, Looked};
 
 /// Between two rounds of looks at all of them. Brokers write what they have about every 5 s.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,30 +28,31 @@ impl Partitions {
                 let looks: Vec<_> = some.iter().map(|id| self.look(*id)).collect();
                 futures::future::join_all(looks).await;
             }
-            shards::sleep(PAUSE).await;
+            // A topic that is new is looked at at once.
+            let _ = timeout(PAUSE, self.catalog_taken.notified()).await;
         }
     }
 
-    async fn look(self: &Rc<Self>, id: PartitionId) {
-        let look = {
-            let inner = self.inner.borrow();
-            let slot = inner.slots.get(&id);
-            let log = slot.and_then(|slot| slot.partition.log().adopted());
-            log.map(|log| log.plan_look())
-        };
-        let Some(look) = look else { return };
-        match self.shard.blocking(move || look.run()).await {
-            Ok(Ok(looked)) => {
-                let woken = self.inner.borrow_mut().looked(id, looked);
-                self.answer_fetches(woken);
-            }
-            Ok(Err(error)) => {
-                log_limited!(warn, partition = %id, %error, "cannot look at what others have written to a topic of SeaweedMQ; trying again");
-            }
-            Err(error) => {
-                log_limited!(error, partition = %id, %error, "a look at a topic of others ended in a panic; trying again");
-            }
+    /// Looks at what the files of a partition have. False if that cannot be told, or nobody asks any more.
+    pub(super) async fn look(self: &Rc<Self>, id: PartitionId) -> bool {
+        // What an older look found must not take the place of what a later one did.
+        while self.is_looked_at(id) {
+            self.looked.notified().await;
         }
+        let look = self.inner.borrow_mut().begin_look(id);
+        let Some(look) = look else { return false };
+        let looked = self.shard.blocking(move || look.run()).await;
+        let woken = self.inner.borrow_mut().end_look(id, looked);
+        self.looked.notify_waiters();
+        let Some(woken) = woken else { return false };
+        self.answer_fetches(woken);
+        self.settle(id).await;
+        true
+    }
+
+    fn is_looked_at(&self, id: PartitionId) -> bool {
+        let inner = self.inner.borrow();
+        inner.slots.get(&id).is_some_and(|slot| slot.is_looked_at)
     }
 }
 
@@ -57,7 +60,7 @@ impl Inner {
     /// Those of this shard, each with a place of its own from now on.
     fn adopted(&mut self, shard: usize, shards: usize) -> Vec<PartitionId> {
         let catalog = self.catalog.clone();
-        let topics = catalog.topics().filter(|topic| topic.adopted);
+        let topics = catalog.topics().filter(|topic| topic.is_brokers());
         let all = topics.flat_map(|topic| (0..topic.partitions).filter_map(|i| topic.partition(i)));
         let own: Vec<_> = all
             .filter(|id| Topic::owner(*id, shards) == shard)
@@ -69,15 +72,38 @@ impl Inner {
         own
     }
 
-    fn looked(&mut self, id: PartitionId, looked: Looked) -> Vec<WaitingFetch> {
-        let Some(slot) = self.slots.get_mut(&id) else {
-            return Vec::new();
-        };
-        let is_news = slot.partition.looked(looked);
-        let watchers = slot.watchers.clone();
-        match is_news {
-            true => self.take_satisfied(watchers),
-            false => Vec::new(),
+    fn begin_look(&mut self, id: PartitionId) -> Option<Look> {
+        let slot = self.slots.get_mut(&id)?;
+        let look = slot.partition.log().adopted()?.plan_look();
+        slot.is_looked_at = true;
+        Some(look)
+    }
+
+    /// Gives the fetches that have enough now. `None` if the look failed, or the partition is gone.
+    fn end_look(
+        &mut self,
+        id: PartitionId,
+        looked: Result<io::Result<Looked>, BlockingError>,
+    ) -> Option<Vec<WaitingFetch>> {
+        let slot = self.slots.get_mut(&id)?;
+        slot.is_looked_at = false;
+        match looked {
+            Ok(Ok(looked)) => {
+                let is_news = slot.partition.looked(looked);
+                let watchers = slot.watchers.clone();
+                Some(match is_news {
+                    true => self.take_satisfied(watchers),
+                    false => Vec::new(),
+                })
+            }
+            Ok(Err(error)) => {
+                log_limited!(warn, partition = %id, %error, "cannot look at what was written to a topic of SeaweedMQ's brokers; trying again");
+                None
+            }
+            Err(error) => {
+                log_limited!(error, partition = %id, %error, "a look at a topic of SeaweedMQ's brokers ended in a panic; trying again");
+                None
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Topics that others made in SeaweedMQ: other programs through its brokers, or its own Kafka gateway. They
-//! are read where they lie, and not written to.
+//! Topics whose logs SeaweedMQ's brokers keep: those that others made, through brokers or SeaweedMQ's own
+//! Kafka gateway, and those that are to be so (`seaweedmq.path=broker`). They are read where they lie; what
+//! is produced to them goes to the brokers (see [`super::broker`]).
 //!
 //! A topic is a folder with a `topic.conf`, and below it a folder for each generation, with one for each
 //! partition. Partitions are those of the newest generation, by the start of their ranges. When a topic
@@ -27,10 +28,14 @@ use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
 use super::{Shared, failed, list_all};
 use crate::bridge::{Bridge, BridgeError, Entry, FileChunk};
+use crate::record::read::Record;
+use crate::record::{Batch, RecordError, records};
 use crate::store::{PartitionId, SeekGoal};
 
 pub(super) const CONF: &str = "topic.conf";
 const CONF_BYTES_MAX: usize = 4 << 20;
+/// Of a batch that Tidegate wrote, before it left the topic to brokers.
+const INFLATED_BYTES_MAX: usize = 256 << 20;
 /// Generations of one topic.
 const GENERATIONS_MAX: usize = 100;
 /// So many looks at what is new, and one at everything.
@@ -261,6 +266,17 @@ impl Log {
         })
     }
 
+    /// Plans to look at all records from an offset on up to the end.
+    pub fn plan_scan(&self, from: i64) -> Scan {
+        let first = self.files.partition_point(|f| f.next_offset <= from);
+        Scan {
+            shared: self.shared.clone(),
+            id: self.id,
+            files: self.files[first..].to_vec(),
+            from,
+        }
+    }
+
     pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
         let first = match goal {
             // Timestamps ascend, and a file's name says when it begins.
@@ -444,6 +460,53 @@ impl ReadPlan {
 fn last_offset(batches: &Batches) -> i64 {
     let last = batches.places.iter().map(|place| place.last_offset);
     last.max().unwrap_or(-1)
+}
+
+/// A look at records.
+pub struct Scan {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    files: Vec<File>,
+    from: i64,
+}
+
+impl Scan {
+    /// The records that readers get, in the order of their offsets: none that lies behind a higher one.
+    /// Blocking.
+    pub fn run<T>(self, each: impl Fn(&Record) -> T) -> io::Result<Vec<T>> {
+        let (mut all, mut next) = (Vec::new(), self.from);
+        for file in &self.files {
+            next = next.max(file.base_offset);
+            self.scan(file, &mut next, |record| all.push(each(record)))
+                .map_err(|error| file.described(self.id, error))?;
+        }
+        Ok(all)
+    }
+
+    fn scan(&self, file: &File, next: &mut i64, mut each: impl FnMut(&Record)) -> io::Result<()> {
+        for chunk in &file.chunks(&self.shared)? {
+            let batches = self.shared.chunks.foreign(&self.shared, chunk)?;
+            for place in &batches.places {
+                if place.last_offset < *next {
+                    continue;
+                }
+                let bytes = batches.bytes.slice(place.at..place.at + place.len);
+                let batch = Batch::parse(&bytes).map_err(damaged)?;
+                for record in records(&batch, INFLATED_BYTES_MAX).map_err(damaged)? {
+                    let record = record.map_err(damaged)?;
+                    if (*next..file.next_offset).contains(&record.offset) {
+                        each(&record);
+                        *next = record.offset + 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damaged(error: RecordError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// A search by time.

@@ -23,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 
+use super::broker::envelope;
 use crate::record::batch::{HEADER_LEN, LOG_OVERHEAD, position};
 use crate::record::compress::{Compression, compress, decompress};
 use crate::record::{BatchHeader, Builder, RawRecord};
@@ -311,7 +312,7 @@ pub fn decode(chunk: &[u8]) -> Result<Batches, Damaged> {
 }
 
 /// Batches of a chunk that somebody else may have written: if its first entry is not Tidegate's, none is,
-/// and they are plain records, with the time that they were stored at. Several publishers of a partition
+/// and they are records of brokers: see [`envelope`]. Several publishers of a partition
 /// may have stored their records in another order than that of the offsets.
 pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
     let mut rest = chunk;
@@ -342,8 +343,7 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
             if taken > 0 && (taken == PLAIN_RECORDS || builder.records_len() >= PLAIN_BYTES) {
                 break;
             }
-            let timestamp = entry.ts_ns.div_euclid(1_000_000);
-            builder.append_at(delta, timestamp, entry.key, entry.value, &[]);
+            put_plain(&mut builder, delta, entry);
             taken += 1;
         }
         let at = out.len();
@@ -364,6 +364,24 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
         bytes: out.into(),
         places,
     })
+}
+
+/// A record that a broker has stored.
+fn put_plain(builder: &mut Builder, delta: i32, entry: &Entry<'_>) {
+    let stored = entry.ts_ns.div_euclid(1_000_000);
+    match envelope::open(entry.key, entry.value) {
+        Some(opened) => {
+            let timestamp = opened.timestamp.unwrap_or(stored);
+            builder.append_at(
+                delta,
+                timestamp,
+                opened.key,
+                opened.value,
+                &opened.headers(),
+            );
+        }
+        None => builder.append_at(delta, stored, entry.key, entry.value, &[]),
+    }
 }
 
 fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str> {

@@ -8,7 +8,7 @@
 //!
 //! The plans of this store block the thread that they run on, and wait there for [`crate::bridge`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -39,6 +39,7 @@ use crate::wire::Uuid;
 
 pub mod adopted;
 mod background;
+pub mod broker;
 pub mod catalog;
 mod checkpoint;
 pub mod codec;
@@ -75,6 +76,8 @@ pub struct Shared {
     topics: Mutex<HashMap<Uuid, Vec<Part>>>,
     /// Where the partitions are of topics that others made.
     adopted: Mutex<HashMap<Uuid, Arc<Adopted>>>,
+    /// Topics of ours that brokers write.
+    brokers: Mutex<HashSet<Uuid>>,
     chunks: ChunkCache,
     tables: Tables,
     background: Background,
@@ -169,10 +172,22 @@ impl Shared {
         self.adopted().insert(topic, Arc::new(adopted));
     }
 
+    fn brokers(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.brokers
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Leaves the writing of a topic's logs to SeaweedMQ's brokers.
+    pub fn leave_to_brokers(&self, topic: Uuid) {
+        self.brokers().insert(topic);
+    }
+
     /// Others have deleted a topic that they made: there is nothing of it to be removed.
     pub fn forget(&self, topic: Uuid) {
         self.topics().remove(&topic);
         self.adopted().remove(&topic);
+        self.brokers().remove(&topic);
     }
 
     fn dir(&self, id: PartitionId) -> Option<Arc<str>> {
@@ -258,6 +273,7 @@ pub fn open(
         volumes,
         topics: Mutex::default(),
         adopted: Mutex::default(),
+        brokers: Mutex::default(),
         chunks: ChunkCache::new(CHUNK_CACHE_BYTES),
         tables: Tables::default(),
         background,
@@ -342,14 +358,9 @@ impl ShardStore {
         move || fence.check().map_err(refused)
     }
 
-    /// The log of a partition of a topic that others made. `None` if Tidegate made it.
+    /// The log of a partition that brokers write. `None` if Tidegate does.
     pub fn adopted_log(&self, id: PartitionId) -> Option<adopted::Log> {
-        let adopted = self.shared.adopted().get(&id.topic).cloned()?;
-        let parts = self.shared.topics().get(&id.topic).cloned()?;
-        let folder = &parts.first()?.folder;
-        let dirs = adopted.partitions.get(usize::try_from(id.index).ok()?)?;
-        let dir = |dir: &String| Arc::from(format!("{TOPICS}/{folder}/{dir}"));
-        let dirs = dirs.iter().map(dir).collect();
+        let dirs = self.shared.log_dirs(id)?;
         Some(adopted::Log::new(id, self.shared.clone(), dirs))
     }
 
