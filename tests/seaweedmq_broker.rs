@@ -6,8 +6,11 @@ mod common;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::load::{Load, PARTITIONS, TOPIC};
 use common::weed::{Part, Weed, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request, now_ms, produce_request};
+use futures::StreamExt;
+use tidegate::bridge::{DataMessage, TopicSpec};
 use tidegate::record::{Builder, Header, Record, records, split_first};
 use tidegate::wire::{ErrorCode, produce};
 
@@ -153,4 +156,146 @@ fn records_come_back_with_headers_nulls_and_times_when_the_broker_has_written_th
     assert_eq!(read(&mut client, "t", 1)[..8], sent);
     let refused = client.delete_records("t", 1, 2);
     assert_eq!(refused.0, ErrorCode::POLICY_VIOLATION);
+}
+
+/// A thread that publishes to partition 0 of a topic as any program of SeaweedMQ does, and gives the offsets
+/// of its values in the end.
+fn publish(
+    weed: &Weed,
+    topic: &str,
+    values: Vec<String>,
+) -> std::thread::JoinHandle<Vec<(i64, Bytes)>> {
+    let (thread, bridge) = weed.bridge();
+    let topic = topic.to_owned();
+    std::thread::spawn(move || {
+        let _thread = thread;
+        let mut place = None;
+        wait_for("a broker leads the partition", || {
+            place = wait(bridge.message_place("kafka", &topic, 0)).ok();
+            place.is_some()
+        });
+        let place = place.expect("a place");
+        let mut publisher = wait(bridge.publish(&place, "other")).expect("a stream");
+        let mut all = Vec::new();
+        for some in values.chunks(100) {
+            for value in some {
+                let message = DataMessage {
+                    key: Bytes::new(),
+                    value: value.clone().into(),
+                    ts_ns: 0,
+                };
+                let sent = publisher.messages.unbounded_send(message.into());
+                sent.expect("the stream is open");
+            }
+            let mut offsets = Vec::new();
+            while offsets.len() < some.len() {
+                let acks = wait(publisher.acks.next()).expect("acknowledgements");
+                offsets.extend(acks.expect("offsets"));
+            }
+            let values = some.iter().map(|value| Bytes::from(value.clone()));
+            all.extend(offsets.into_iter().zip(values));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // So that it is written.
+        drop(publisher.messages);
+        while wait(publisher.acks.next()).is_some() {}
+        all
+    })
+}
+
+/// Each value once, and those of each writer in their order.
+fn check_once_and_in_order(all: &[(i64, Bytes)], writers: &[Vec<Bytes>]) {
+    for writer in writers {
+        let of_writer: std::collections::HashSet<_> = writer.iter().collect();
+        let found: Vec<_> = all
+            .iter()
+            .map(|(_, value)| value)
+            .filter(|v| of_writer.contains(v))
+            .collect();
+        assert_eq!(found, Vec::from_iter(writer));
+    }
+    let count: usize = writers.iter().map(Vec::len).sum();
+    assert_eq!(all.len(), count);
+}
+
+#[test]
+fn others_may_write_at_the_same_time_also_topics_that_they_have_made() {
+    let weed = weed();
+    let data = data_folder();
+    let gateway = gateway(&weed, &data, None);
+    let mut client = gateway.connect();
+    client.create_topic_with("ours", 1, &BROKER);
+    let (_thread, bridge) = weed.bridge();
+    let spec = TopicSpec {
+        partition_count: 1,
+        ..TopicSpec::default()
+    };
+    wait(bridge.configure_topic("kafka", "theirs", spec)).expect("it is made");
+    wait_for("it is seen", || {
+        let request = produce_request("theirs", vec![(0, batch(&[b"first"], None))], -1);
+        let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
+        answer.responses[0].partition_responses[0].error_code == ErrorCode::NONE
+    });
+    for (topic, first) in [("ours", None), ("theirs", Some(Bytes::from("first")))] {
+        let values = (0..3000).map(|n| format!("other {n}")).collect();
+        let other = publish(&weed, topic, values);
+        let (mut own, mut told) = (Vec::from_iter(first), Vec::new());
+        for n in 0..30 {
+            let values: Vec<_> = (0..20)
+                .map(|m| Bytes::from(format!("own {}", n * 20 + m)))
+                .collect();
+            let slices: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+            let acks = if n % 10 == 9 { -1 } else { 1 };
+            let request = produce_request(topic, vec![(0, batch(&slices, None))], acks);
+            let answer: produce::Response =
+                client.call(produce::KEY, 9, &request).expect("an answer");
+            let answer = &answer.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::NONE);
+            told.push((answer.base_offset, values[0].clone()));
+            own.extend(values);
+        }
+        let other = other.join().expect("it ends");
+        let count = (own.len() + other.len()) as i64;
+        wait_for("all is visible", || client.latest(topic, 0) >= count);
+        let all = client.drain(topic, 0);
+        let others = other.iter().map(|(_, value)| value.clone()).collect();
+        check_once_and_in_order(&all, &[own, others]);
+        for record in other.iter().chain(&told) {
+            assert!(
+                all.contains(record),
+                "{record:?} is where its writer was told"
+            );
+        }
+    }
+}
+
+#[test]
+fn brokers_that_end_under_load_lose_nothing_that_was_acknowledged_and_nothing_comes_twice() {
+    let mut weed = weed();
+    let data = data_folder();
+    let mut gateway = gateway(&weed, &data, None);
+    gateway
+        .connect()
+        .create_topic_with(TOPIC, PARTITIONS, &BROKER);
+    let mut load = Load::new(gateway.address);
+    (load.store_may_fail, load.has_gaps) = (true, true);
+    let seen = std::thread::scope(|scope| {
+        let consumers = load.start(scope);
+        let progress = |after: &str| {
+            let before = load.acked();
+            wait_for(after, || load.acked() >= before + 50);
+        };
+        progress("records are stored");
+        for killed in [true, false] {
+            match killed {
+                true => weed.kill(Part::Broker),
+                false => weed.stop(Part::Broker),
+            }
+            weed.start_part(Part::Broker);
+            progress("records are stored again");
+        }
+        load.stop(consumers)
+    });
+    load.check(&mut gateway.connect(), &seen);
+    assert_eq!(gateway.stop(), Some(0));
 }
