@@ -138,8 +138,8 @@ struct Slot {
     watchers: Vec<FetchId>,
     /// Since the start; its size is the log's to tell.
     traffic: TopicSums,
-    /// If brokers write the log.
-    publishing: Publishing,
+    /// If something was produced to it, and brokers write the log.
+    publishing: Option<Box<Publishing>>,
     /// Its files are looked at.
     is_looked_at: bool,
 }
@@ -701,7 +701,7 @@ impl Slot {
             partition,
             watchers: Vec::new(),
             traffic: TopicSums::default(),
-            publishing: Publishing::default(),
+            publishing: None,
             is_looked_at: false,
         }
     }
@@ -975,10 +975,13 @@ impl Inner {
         for (request, reply) in std::mem::take(&mut self.held_back) {
             self.append(request, reply);
         }
-        for slot in self.slots.values_mut() {
-            slot.publishing.give_up(PartitionError::NotOwner);
+        for publishing in self
+            .slots
+            .values_mut()
+            .filter_map(|s| s.publishing.as_mut())
+        {
+            self.published_bytes -= publishing.give_up(PartitionError::NotOwner);
         }
-        self.published_bytes = 0;
         let waiting: Vec<_> = self.fetches.keys().copied().collect();
         waiting
             .into_iter()
@@ -1107,7 +1110,9 @@ impl Inner {
         let mut watchers = Vec::new();
         for id in some.iter().filter(|id| !self.catalog.contains(**id)) {
             if let Some(mut slot) = self.slots.remove(id) {
-                self.published_bytes -= slot.publishing.give_up(PartitionError::Unknown);
+                if let Some(publishing) = &mut slot.publishing {
+                    self.published_bytes -= publishing.give_up(PartitionError::Unknown);
+                }
                 self.tail.bytes -= slot.partition.tail_bytes();
                 self.uncommitted_bytes -= slot.partition.uncommitted_bytes();
                 watchers.extend(slot.watchers);

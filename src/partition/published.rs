@@ -71,6 +71,16 @@ impl Outgoing {
         self.batch.size_in_bytes() + self.count * RECORD_BYTES
     }
 
+    /// Behind the position of its last record.
+    fn end(&self) -> i64 {
+        self.position + self.count as i64
+    }
+
+    fn has_unsent(&self) -> bool {
+        let mut records = self.records.iter();
+        self.records.is_empty() || records.any(|r| r.state == RecordState::Waiting)
+    }
+
     fn is(&self, what: impl Fn(RecordState) -> bool) -> bool {
         !self.records.is_empty() && self.records.iter().all(|r| what(r.state))
     }
@@ -110,6 +120,10 @@ pub struct Published {
     flying_bytes: usize,
     /// First positions and offsets of batches that are settled.
     settled: VecDeque<(i64, i64)>,
+    /// No record before this position is to be sent.
+    unsent_from: i64,
+    /// The lowest offset of a record that is acknowledged and was not seen in the files.
+    acked_from: Option<i64>,
     /// Behind the last offset that a broker gave.
     given: i64,
     /// Where the files ended when the stream was opened: offsets that are given lie behind.
@@ -157,7 +171,7 @@ impl Published {
         let index = self.queue.partition_point(|o| o.position <= position);
         let index = index.checked_sub(1)?;
         let outgoing = &self.queue[index];
-        (position < outgoing.position + outgoing.count as i64).then_some(index)
+        (position < outgoing.end()).then_some(index)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -187,26 +201,18 @@ impl Published {
     /// Whether there are records of which it is not known what became of them.
     pub fn is_unclear(&self) -> bool {
         let is_out = |s| matches!(s, RecordState::Sent | RecordState::Acked(_));
-        self.records().any(|record| is_out(record.state))
-    }
-
-    fn records(&self) -> impl Iterator<Item = &Record> {
-        self.queue.iter().flat_map(|outgoing| &outgoing.records)
+        let mut records = self.queue.iter().flat_map(|outgoing| &outgoing.records);
+        records.any(|record| is_out(record.state))
     }
 
     /// Where in the files the first of the records may be that were sent and not yet seen there.
     pub fn unseen_from(&self) -> i64 {
-        let acked = self.records().filter_map(|record| match record.state {
-            RecordState::Acked(offset) => Some(offset),
-            _ => None,
-        });
-        acked.min().unwrap_or(self.given.max(self.floor))
+        self.acked_from.unwrap_or(self.given.max(self.floor))
     }
 
     /// Whether files that go up to `end` have records that were not seen there yet.
     pub fn may_be_seen(&self, end: i64) -> bool {
-        self.records()
-            .any(|record| matches!(record.state, RecordState::Acked(offset) if offset < end))
+        self.acked_from.is_some_and(|from| from < end)
     }
 
     /// A stream was opened, when the files ended at `end`.
@@ -214,13 +220,13 @@ impl Published {
         self.floor = end;
     }
 
-    /// The first batch with records to be sent.
-    pub fn to_send(&self) -> Option<(i64, Batch)> {
-        let has_waiting = |o: &&Outgoing| {
-            let waits = |r: &Record| r.state == RecordState::Waiting;
-            o.records.is_empty() || o.records.iter().any(waits)
-        };
-        let outgoing = self.queue.iter().find(has_waiting)?;
+    /// The first batch with records to be sent, and its position.
+    pub fn to_send(&mut self) -> Option<(i64, Batch)> {
+        let from = self.unsent_from;
+        let first = self.queue.partition_point(|o| o.end() <= from);
+        let mut later = self.queue.range(first..);
+        let outgoing = later.find(|outgoing| outgoing.has_unsent())?;
+        self.unsent_from = outgoing.position;
         Some((outgoing.position, outgoing.batch.clone()))
     }
 
@@ -271,9 +277,11 @@ impl Published {
             if let Some(record) = outgoing.records.get_mut(record) {
                 record.state = RecordState::Acked(*offset);
             }
-            if is_good && position + 1 == outgoing.position + outgoing.count as i64 {
+            if is_good && position + 1 == outgoing.end() {
                 outgoing.tell_written();
             }
+            let from = self.acked_from.map_or(*offset, |from| from.min(*offset));
+            self.acked_from = Some(from);
         }
         is_good
     }
@@ -326,9 +334,14 @@ impl Published {
 
     /// Gives records new states; those at the front that are all stored leave.
     fn mark(&mut self, mut state: impl FnMut(&Record) -> RecordState) {
+        (self.unsent_from, self.acked_from) = (0, None);
         for outgoing in &mut self.queue {
             for record in &mut outgoing.records {
                 record.state = state(record);
+                if let RecordState::Acked(offset) = record.state {
+                    let from = self.acked_from.map_or(offset, |from| from.min(offset));
+                    self.acked_from = Some(from);
+                }
             }
         }
         let is_stored = |s| matches!(s, RecordState::Stored(_));
@@ -361,5 +374,274 @@ impl Published {
         self.queue
             .drain(..)
             .for_each(|outgoing| outgoing.fail(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+    use shards::local::{Receiver, oneshot};
+
+    use super::*;
+    use crate::record::Builder;
+
+    fn batch(records: usize) -> Batch {
+        let mut builder = Builder::new();
+        (0..records).for_each(|_| builder.append(0, None, Some(b"v"), &[]));
+        Batch::parse(&builder.build()).unwrap()
+    }
+
+    fn told(
+        receiver: &mut Receiver<Result<i64, PartitionError>>,
+    ) -> Option<Result<i64, PartitionError>> {
+        let waker = futures::task::noop_waker();
+        let mut cx = std::task::Context::from_waker(&waker);
+        match std::pin::Pin::new(receiver).poll(&mut cx) {
+            std::task::Poll::Ready(told) => Some(told.unwrap_or(Err(PartitionError::Unknown))),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// A broker that numbers records, and writes them to files now and then.
+    #[derive(Default)]
+    struct Broker {
+        next: i64,
+        /// Offset and fingerprint.
+        memory: Vec<Seen>,
+        files: Vec<Seen>,
+    }
+
+    impl Broker {
+        fn take(&mut self, fingerprint: u64) -> i64 {
+            let offset = self.next;
+            self.next += 1;
+            self.memory.push(Seen {
+                offset,
+                fingerprint,
+            });
+            offset
+        }
+
+        fn flush(&mut self) {
+            self.files.append(&mut self.memory);
+        }
+
+        fn end(&self) -> i64 {
+            self.files.last().map_or(0, |last| last.offset + 1)
+        }
+
+        fn from(&self, offset: i64) -> Vec<Seen> {
+            let files = self.files.iter().filter(|seen| seen.offset >= offset);
+            files.copied().collect()
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize, bool),
+        /// At most so many records.
+        Send(usize),
+        /// Of what the broker has, it acknowledges so much.
+        Ack(usize),
+        Other,
+        Flush,
+        /// What the files have is noted.
+        Look,
+        /// The broker ends without having written its memory; or having done so.
+        Lose(bool),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        prop::collection::vec(
+            prop_oneof![
+                4 => (1..5_usize, any::<bool>()).prop_map(|(n, all)| Step::Push(n, all)),
+                4 => (1..8_usize).prop_map(Step::Send),
+                4 => (1..8_usize).prop_map(Step::Ack),
+                1 => Just(Step::Other),
+                2 => Just(Step::Flush),
+                2 => Just(Step::Look),
+                1 => any::<bool>().prop_map(Step::Lose),
+            ],
+            1..120,
+        )
+    }
+
+    /// The whole as the owner of a partition drives it.
+    #[derive(Default)]
+    struct World {
+        published: Published,
+        broker: Broker,
+        /// Offsets that the broker gave and did not tell.
+        unsaid: Vec<i64>,
+        /// Of each batch: position, records, whether it is for the files, and who waits.
+        batches: Vec<(i64, usize, bool, Receiver<Result<i64, PartitionError>>)>,
+        answers: HashMap<i64, i64>,
+    }
+
+    impl World {
+        fn send(&mut self, max: usize) {
+            let Some((position, batch)) = self.published.to_send() else {
+                return;
+            };
+            let count = batch.header().record_count();
+            // Positions tell records apart.
+            let records: Vec<_> = (0..count)
+                .map(|n| ((position + i64::from(n)) as u64, 1))
+                .collect();
+            for index in self.published.send(position, &records, max) {
+                let offset = self.broker.take(records[index].0);
+                self.unsaid.push(offset);
+            }
+        }
+
+        fn ack(&mut self, count: usize) {
+            let count = count.min(self.unsaid.len());
+            let offsets: Vec<_> = self.unsaid.drain(..count).collect();
+            assert!(self.published.acked(&offsets));
+        }
+
+        fn look(&mut self) {
+            let end = self.broker.end();
+            if self.published.may_be_seen(end) {
+                let seen = self.broker.from(self.published.unseen_from());
+                self.published.seen(&seen, end);
+            }
+        }
+
+        fn lose(&mut self, is_written: bool) {
+            match is_written {
+                true => self.broker.flush(),
+                false => self.broker.memory.clear(),
+            }
+            self.unsaid.clear();
+            let seen = self.broker.from(self.published.unseen_from());
+            self.published.resolve(&seen);
+            self.broker.next = self.broker.end().max(self.published.given());
+            self.published.opened(self.broker.end());
+        }
+
+        fn hear(&mut self) {
+            for (position, _, is_all, receiver) in &mut self.batches {
+                if !self.answers.contains_key(position)
+                    && let Some(told) = told(receiver)
+                {
+                    let offset = told.expect("nothing fails");
+                    let at = self.broker.files.iter().find(|seen| seen.offset == offset);
+                    if *is_all {
+                        let first = at.map(|seen| seen.fingerprint as i64);
+                        assert_eq!(first, Some(*position), "it is in the files when it is told");
+                    }
+                    self.answers.insert(*position, offset);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_brokers_lose_each_record_is_in_the_files_once_and_in_order(steps in steps()) {
+            let mut world = World::default();
+            for step in steps {
+                match step {
+                    Step::Push(count, is_all) => {
+                        let position = world.published.push(batch(count));
+                        let durability = if is_all { Durability::Committed } else { Durability::Written };
+                        let (to, receiver) = oneshot();
+                        world.published.wait(position, durability, to);
+                        world.batches.push((position, count, is_all, receiver));
+                    }
+                    Step::Send(max) => world.send(max),
+                    Step::Ack(count) => world.ack(count),
+                    Step::Other => drop(world.broker.take(u64::MAX)),
+                    Step::Flush => world.broker.flush(),
+                    Step::Look => world.look(),
+                    Step::Lose(is_written) => world.lose(is_written),
+                }
+                world.hear();
+            }
+            // All goes well in the end.
+            while world.published.to_send().is_some() {
+                world.send(100);
+            }
+            world.ack(usize::MAX);
+            world.broker.flush();
+            world.look();
+            world.hear();
+            prop_assert!(world.published.is_empty());
+            prop_assert_eq!((world.published.bytes(), world.published.flying_bytes()), (0, 0));
+            let count: usize = world.batches.iter().map(|(_, count, ..)| count).sum();
+            let own = world.broker.files.iter().filter(|seen| seen.fingerprint != u64::MAX);
+            let own: Vec<_> = own.map(|seen| seen.fingerprint).collect();
+            prop_assert_eq!(own, Vec::from_iter(0..count as u64));
+            prop_assert_eq!(world.answers.len(), world.batches.len());
+        }
+    }
+
+    #[test]
+    fn a_record_that_readers_do_not_get_is_sent_again_and_others_are_not() {
+        let mut published = Published::default();
+        let position = published.push(batch(3));
+        let records = [(7, 1), (8, 1), (9, 1)];
+        assert_eq!(published.send(position, &records, 10), [0, 1, 2]);
+        assert!(published.acked(&[5, 6, 8]));
+        // Another's record at 7 was written before that at 6.
+        let seen = |offset, fingerprint| Seen {
+            offset,
+            fingerprint,
+        };
+        published.seen(&[seen(5, 7), seen(7, 0), seen(8, 9)], 9);
+        assert_eq!(published.to_send().map(|(at, _)| at), Some(position));
+        assert_eq!(published.send(position, &records, 10), [1]);
+        assert!(published.acked(&[9]));
+        assert_eq!(published.unseen_from(), 9);
+        published.seen(&[seen(9, 8)], 10);
+        assert!(published.is_empty());
+    }
+
+    #[test]
+    fn who_asks_again_is_told_the_same() {
+        let mut published = Published::default();
+        let ask = |published: &mut Published, position| {
+            let (to, mut receiver) = oneshot();
+            published.wait(position, Durability::Committed, to);
+            move || told(&mut receiver)
+        };
+        let positions = [published.push(batch(2)), published.push(batch(1))];
+        let mut first = ask(&mut published, positions[0]);
+        published.send(positions[0], &[(1, 1), (2, 1)], 10);
+        assert!(published.acked(&[10, 11]));
+        let mut again = ask(&mut published, positions[0]);
+        assert_eq!((first(), again()), (None, None));
+        let seen = |offset, fingerprint| Seen {
+            offset,
+            fingerprint,
+        };
+        published.seen(&[seen(10, 1), seen(11, 2)], 12);
+        assert_eq!((first(), again()), (Some(Ok(10)), Some(Ok(10))));
+        assert_eq!(ask(&mut published, positions[0])(), Some(Ok(10)));
+        let mut last = ask(&mut published, positions[1]);
+        published.fail(PartitionError::NotOwner);
+        assert_eq!(last(), Some(Err(PartitionError::NotOwner)));
+        assert_eq!(published.bytes(), 0);
+    }
+
+    #[test]
+    fn offsets_that_the_files_have_already_are_noticed() {
+        let mut published = Published::default();
+        published.opened(5);
+        let position = published.push(batch(1));
+        published.send(position, &[(1, 1)], 1);
+        assert!(!published.acked(&[4]));
+        assert!(published.is_unclear());
+        let others: BTreeMap<i64, u64> = (0..5).map(|n| (n, 100)).collect();
+        let seen = |(offset, fingerprint)| Seen {
+            offset,
+            fingerprint,
+        };
+        published.resolve(&others.into_iter().map(seen).collect::<Vec<_>>());
+        assert!(!published.is_unclear());
+        assert_eq!(published.to_send().map(|(at, _)| at), Some(position));
     }
 }

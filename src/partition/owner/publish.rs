@@ -195,7 +195,7 @@ impl Partitions {
     fn publishing<T>(&self, id: PartitionId, with: impl FnOnce(&mut Publishing) -> T) -> Option<T> {
         let mut inner = self.inner.borrow_mut();
         let slot = inner.slots.get_mut(&id)?;
-        Some(with(&mut slot.publishing))
+        slot.publishing.as_deref_mut().map(with)
     }
 
     /// Sends what there is, until nothing comes any more.
@@ -470,7 +470,7 @@ impl Partitions {
         let scan = {
             let inner = self.inner.borrow();
             let slot = inner.slots.get(&id)?;
-            let from = slot.publishing.published.unseen_from();
+            let from = slot.publishing.as_ref()?.published.unseen_from();
             slot.partition.log().adopted()?.plan_scan(from)
         };
         let seen = |record: &crate::record::Record| Seen {
@@ -494,14 +494,14 @@ impl Partitions {
     fn settled(self: &Rc<Self>, id: PartitionId, note: impl FnOnce(&mut Published)) {
         let mut inner = self.inner.borrow_mut();
         let inner_now = &mut *inner;
-        let Some(slot) = inner_now.slots.get_mut(&id) else {
+        let slot = inner_now.slots.get_mut(&id);
+        let Some(publishing) = slot.and_then(|slot| slot.publishing.as_mut()) else {
             return;
         };
-        let published = &mut slot.publishing.published;
-        let before = published.bytes();
-        note(published);
-        inner_now.published_bytes -= before - published.bytes();
-        slot.publishing.wake.notify_waiters();
+        let before = publishing.published.bytes();
+        note(&mut publishing.published);
+        inner_now.published_bytes -= before - publishing.published.bytes();
+        publishing.wake.notify_waiters();
         drop(inner);
         loop {
             let mut inner = self.inner.borrow_mut();
@@ -547,7 +547,8 @@ impl Inner {
             return Err(PartitionError::ReadOnly);
         }
         let slot = self.slots.get_mut(&id).ok_or(PartitionError::Unknown)?;
-        if slot.publishing.is_unavailable() {
+        let publishing = slot.publishing.get_or_insert_default();
+        if publishing.is_unavailable() {
             return Err(PartitionError::NoBroker);
         }
         let header = *batch.header();
@@ -560,14 +561,15 @@ impl Inner {
                 ..
             } = producers.check(&header)?
         {
-            let published = &mut slot.publishing.published;
-            published.wait(base_offset, durability, offset_to);
+            publishing
+                .published
+                .wait(base_offset, durability, offset_to);
             return Ok(Taken {
                 first_appended_ms: Some(appended_ms),
                 offset,
             });
         }
-        let published = &mut slot.publishing.published;
+        let published = &mut publishing.published;
         let before = published.bytes();
         let (count, bytes) = (header.record_count().max(0) as u64, batch.size_in_bytes());
         let position = published.push(batch);
