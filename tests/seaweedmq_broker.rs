@@ -299,3 +299,45 @@ fn brokers_that_end_under_load_lose_nothing_that_was_acknowledged_and_nothing_co
     load.check(&mut gateway.connect(), &seen);
     assert_eq!(gateway.stop(), Some(0));
 }
+
+/// A broker's window is full then: the record that does not fit is the first of the next file, though the
+/// one before says that it has it.
+#[test]
+fn records_where_a_brokers_windows_end_are_there_once() {
+    let weed = weed();
+    let data = data_folder();
+    let mut gateway = gateway(&weed, &data, None);
+    let mut client = gateway.connect();
+    client.create_topic_with("w", 1, &BROKER);
+    let value = |n: usize| Bytes::from(format!("{n:08}{}", "x".repeat(4000)));
+    let count = 8000;
+    let mut pipelined = 0;
+    for first in (0..count).step_by(200) {
+        let values: Vec<_> = (first..first + 200).map(value).collect();
+        let slices: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        let acks = if first + 200 == count { -1 } else { 1 };
+        let request = produce_request("w", vec![(0, batch(&slices, None))], acks);
+        client.send(produce::KEY, 9, &request).expect("it is sent");
+        pipelined += 1;
+    }
+    for n in 0..pipelined {
+        let id = client.last_id() - pipelined + 1 + n;
+        let answer: produce::Response = client.receive(produce::KEY, 9, id).expect("an answer");
+        let answer = &answer.responses[0].partition_responses[0];
+        let expected = (ErrorCode::NONE, i64::from(n) * 200);
+        assert_eq!((answer.error_code, answer.base_offset), expected);
+    }
+    let check = |client: &mut Client| {
+        wait_for("all is known", || client.latest("w", 0) == count as i64);
+        let all = client.drain("w", 0);
+        assert_eq!(all.len(), count);
+        for (n, (offset, found)) in all.into_iter().enumerate() {
+            assert_eq!((offset, found), (n as i64, value(n)));
+        }
+    };
+    check(&mut client);
+    // Another gateway does not see files as they come, but all at once.
+    gateway.kill();
+    let gateway = self::gateway(&weed, &data, Some(&gateway));
+    check(&mut gateway.connect());
+}

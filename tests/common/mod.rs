@@ -234,6 +234,11 @@ impl Client {
         Ok(self.correlation_id)
     }
 
+    /// The correlation id of what was sent last.
+    pub fn last_id(&self) -> i32 {
+        self.correlation_id
+    }
+
     /// A frame without its length.
     pub fn receive_frame(&mut self) -> io::Result<Bytes> {
         let mut len = [0; 4];

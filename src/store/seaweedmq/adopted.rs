@@ -11,8 +11,10 @@
 //!
 //! A partition's files are named by the time of their first entry. Brokers write the range of offsets to a
 //! file's attributes, but not if it begins at offset 0 (`weed/mq/broker/broker_write.go`); there, the
-//! entries are looked at. If offsets come twice, as after a crash of a broker, the first that has one is
-//! it: see [`Log`].
+//! entries are looked at. And a record that does not fit into a full window is counted in that window's
+//! range, though it is the first of the next, in whose range it is not
+//! (`weed/util/log_buffer/log_buffer.go`): so a file's first entry is looked at too, and all of the last
+//! file. If offsets come twice, as after a crash of a broker, the first that has one is it: see [`Log`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +24,7 @@ use bytes::Buf;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
-use super::codec::Batches;
+use super::codec::{self, Batches};
 use super::layout::{RING_SIZE, TOPICS, time_name};
 use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
@@ -38,6 +40,8 @@ const CONF_BYTES_MAX: usize = 4 << 20;
 const INFLATED_BYTES_MAX: usize = 256 << 20;
 /// Generations of one topic.
 const GENERATIONS_MAX: usize = 100;
+/// Of a chunk, to find its first entry.
+const PEEK_BYTES: u64 = 4 << 10;
 /// So many looks at what is new, and one at everything.
 const LOOKS: u32 = 60;
 
@@ -174,6 +178,8 @@ struct File {
     /// Of the first record that counts: it is not in a file before.
     base_offset: i64,
     next_offset: i64,
+    /// The last record may be in the next file instead.
+    is_end_unsure: bool,
 }
 
 /// A partition's files as its shard sees them. Their offsets ascend: of a file that has offsets which came
@@ -261,6 +267,7 @@ impl Log {
             shared: self.shared.clone(),
             id: self.id,
             file: self.files.get(at)?.clone(),
+            next: self.files.get(at + 1).cloned(),
             offset,
             max_bytes,
         })
@@ -328,12 +335,15 @@ impl Look {
                 _ => String::new(),
             };
             let entries = block_on(list_all(&self.shared.bridge, dir, &after)).map_err(failed)?;
-            let entries = entries
-                .iter()
-                .filter(|e| !e.is_directory && is_time_name(&e.name));
-            for entry in entries {
+            let is_file = |e: &&Entry| !e.is_directory && is_time_name(&e.name);
+            let mut entries = entries.iter().filter(is_file).peekable();
+            while let Some(entry) = entries.next() {
                 let last = files.last().or(self.before.as_ref());
-                files.extend(self.file(dir, entry, last)?);
+                let file = self.file(dir, entry, last, entries.peek().is_none())?;
+                if let (Some(file), Some(last)) = (&file, files.last_mut()) {
+                    last.end_before(file);
+                }
+                files.extend(file);
             }
         }
         Ok(Looked {
@@ -343,16 +353,26 @@ impl Look {
     }
 
     /// `None` if it has nothing that was not there before.
-    fn file(&self, dir: &Arc<str>, entry: &Entry, last: Option<&File>) -> io::Result<Option<File>> {
+    fn file(
+        &self,
+        dir: &Arc<str>,
+        entry: &Entry,
+        last: Option<&File>,
+        is_last: bool,
+    ) -> io::Result<Option<File>> {
         let bytes = entry.chunks.iter().map(|chunk| chunk.size).sum();
         let is_same = |f: &&File| f.dir == *dir && f.name == entry.name && f.bytes == bytes;
         if let Some(known) = self.known.iter().find(is_same) {
             return Ok(Some(known.clone()));
         }
-        let Some((base_offset, next_offset)) = self.offsets(entry, last.is_none())? else {
+        let is_whole = last.is_none() || is_last;
+        let Some((base_offset, next_offset)) = self.offsets(entry, is_whole)? else {
             return Ok(None);
         };
-        let end = last.map_or(0, |file| file.next_offset);
+        let end = last.map_or(0, |last| match last.is_end_unsure {
+            true => last.next_offset.min(base_offset.max(last.next_offset - 1)),
+            false => last.next_offset,
+        });
         if base_offset < end {
             tracing::warn!(partition = %self.id, folder = %dir, file = entry.name, base_offset, end,
                 "offsets come again, as after a crash of a broker: those that were there before stay");
@@ -363,34 +383,49 @@ impl Look {
             bytes,
             base_offset: base_offset.max(end),
             next_offset,
+            is_end_unsure: !is_whole,
         }))
     }
 
-    /// The first offset of a file, and that behind its last. `None` if it is empty.
-    fn offsets(&self, entry: &Entry, is_first: bool) -> io::Result<Option<(i64, i64)>> {
+    /// The first offset of a file, and that behind its last. `None` if it is empty. What the attributes say
+    /// is enough unless it is to be looked at as a whole; the last may then be in the next file.
+    fn offsets(&self, entry: &Entry, is_whole: bool) -> io::Result<Option<(i64, i64)>> {
         let number = |name| entry.extended.get(name)?.clone().try_get_i64().ok();
         let (min, max) = (number(OFFSET_MIN), number(OFFSET_MAX));
         let chunks = in_order(entry);
-        let ends = |chunk: Option<&FileChunk>| -> io::Result<Option<(i64, i64)>> {
-            let Some(chunk) = chunk else { return Ok(None) };
+        if let (false, Some(min), Some(next), Some(first)) = (
+            is_whole,
+            min,
+            max.and_then(|max| max.checked_add(1)),
+            chunks.first(),
+        ) && (0..next).contains(&min)
+        {
+            return Ok(Some((min.min(self.first_offset(first)?), next)));
+        }
+        let mut all: Option<(i64, i64)> = None;
+        for chunk in &chunks {
             let batches = self.shared.chunks.foreign(&self.shared, chunk)?;
-            let first = batches.places.iter().map(|p| p.base_offset).min();
-            let last = batches.places.iter().map(|p| p.last_offset).max();
-            Ok(first.zip(last))
-        };
-        match (min, max.and_then(|max| max.checked_add(1))) {
-            (Some(min), Some(next)) if !is_first && 0 <= min && min < next => Ok(Some((min, next))),
-            (_, next) => {
-                let Some((base, end)) = ends(chunks.first())? else {
-                    return Ok(None);
-                };
-                let end = end + 1;
-                let last = match (chunks.len(), next) {
-                    (1, _) => end,
-                    (_, Some(next)) => next.max(end),
-                    (_, None) => ends(chunks.last())?.map_or(end, |(_, last)| end.max(last + 1)),
-                };
-                Ok(Some((base, last)))
+            for place in &batches.places {
+                let (base, end) = all.unwrap_or((place.base_offset, 0));
+                let end = end.max(place.last_offset.saturating_add(1));
+                all = Some((base.min(place.base_offset), end));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The offset of a chunk's first entry.
+    fn first_offset(&self, chunk: &FileChunk) -> io::Result<i64> {
+        let mut len = PEEK_BYTES;
+        loop {
+            let read = self.shared.read_front(chunk, len);
+            match codec::peek(&block_on(read).map_err(failed)?) {
+                codec::Peek::Offset(offset) => return Ok(offset),
+                codec::Peek::More(needed) if needed > len && needed <= chunk.size => len = needed,
+                _ => {
+                    let text = format!("the first entry of chunk {} is damaged", chunk.file_id);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
             }
         }
     }
@@ -403,6 +438,14 @@ fn in_order(entry: &Entry) -> Vec<FileChunk> {
 }
 
 impl File {
+    /// `next` follows: what it has is not the last of this one.
+    fn end_before(&mut self, next: &File) {
+        if self.is_end_unsure {
+            self.next_offset = self.next_offset.min(next.base_offset);
+            self.is_end_unsure = false;
+        }
+    }
+
     fn chunks(&self, shared: &Shared) -> io::Result<Vec<FileChunk>> {
         let entry = block_on(shared.bridge.lookup(&self.dir, &self.name)).map_err(failed)?;
         Ok(in_order(&entry.ok_or(io::ErrorKind::NotFound)?))
@@ -419,6 +462,8 @@ pub struct ReadPlan {
     shared: Arc<Shared>,
     id: PartitionId,
     file: File,
+    /// To go on with, if the file has nothing behind the offset.
+    next: Option<File>,
     offset: i64,
     max_bytes: usize,
 }
@@ -427,13 +472,20 @@ impl ReadPlan {
     /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
     /// Blocking.
     pub fn run(self) -> io::Result<bytes::Bytes> {
-        self.read()
-            .map_err(|error| self.file.described(self.id, error))
+        let read = |file: &File| {
+            let read = self.read(file);
+            read.map_err(|error| file.described(self.id, error))
+        };
+        let found = read(&self.file)?;
+        match &self.next {
+            Some(next) if found.is_empty() => read(next),
+            _ => Ok(found),
+        }
     }
 
-    fn read(&self) -> io::Result<bytes::Bytes> {
-        let chunks = self.file.chunks(&self.shared)?;
-        let offset = self.offset.max(self.file.base_offset);
+    fn read(&self, file: &File) -> io::Result<bytes::Bytes> {
+        let chunks = file.chunks(&self.shared)?;
+        let offset = self.offset.max(file.base_offset);
         let foreign = |at: usize| self.shared.chunks.foreign(&self.shared, &chunks[at]);
         // The first chunk that ends behind the offset.
         let (mut low, mut high) = (0, chunks.len());

@@ -384,6 +384,30 @@ fn put_plain(builder: &mut Builder, delta: i32, entry: &Entry<'_>) {
     }
 }
 
+/// What the front of a chunk says of its first entry.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Peek {
+    Offset(i64),
+    /// It takes so many bytes.
+    More(u64),
+    Damaged,
+}
+
+/// The offset of a chunk's first entry, if this much of its front has all of it.
+pub fn peek(mut front: &[u8]) -> Peek {
+    let Some(len) = front.first_chunk::<4>() else {
+        return Peek::More(4);
+    };
+    let needed = 4 + u64::from(u32::from_be_bytes(*len));
+    if needed > front.len() as u64 {
+        return Peek::More(needed);
+    }
+    match take_entry(&mut front) {
+        Ok(entry) if entry.offset >= 0 => Peek::Offset(entry.offset),
+        _ => Peek::Damaged,
+    }
+}
+
 fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str> {
     let entry = take_entry(rest)?;
     let raw: &[u8; HEADER_LEN] = entry
@@ -684,6 +708,10 @@ mod tests {
             decode(&own).unwrap().places
         );
         assert!(decode_foreign(&chunk[..chunk.len() - 1]).is_err());
+        let first = 4 + u32::from_be_bytes(chunk[..4].try_into().unwrap()) as usize;
+        assert_eq!(peek(&chunk[..first]), Peek::Offset(7));
+        assert_eq!(peek(&chunk[..first - 1]), Peek::More(first as u64));
+        assert_eq!(peek(&chunk[..3]), Peek::More(4));
     }
 
     /// What SeaweedFS's own readers get of an entry.

@@ -237,6 +237,11 @@ impl Shared {
         when_there_is_room(|| self.bridge.upload(data.clone(), placement.clone())).await
     }
 
+    /// No more than the first bytes of a chunk.
+    async fn read_front(&self, file: &FileChunk, len: u64) -> Result<Bytes, BridgeError> {
+        when_there_is_room(|| self.bridge.read(file, 0..file.size.min(len))).await
+    }
+
     /// A whole chunk.
     async fn read(&self, file: &FileChunk) -> Result<Bytes, BridgeError> {
         when_there_is_room(|| self.bridge.read(file, 0..file.size)).await
