@@ -341,3 +341,61 @@ fn records_where_a_brokers_windows_end_are_there_once() {
     let gateway = self::gateway(&weed, &data, Some(&gateway));
     check(&mut gateway.connect());
 }
+
+#[test]
+fn topics_grow_stop_and_go_as_others_do() {
+    let weed = weed();
+    let data = data_folder();
+    let mut gateway = gateway(&weed, &data, None);
+    let mut client = gateway.connect();
+    client.create_topic_with("g", 1, &BROKER);
+    client.create_topic_with("gone", 1, &BROKER);
+    client.grow_topic("g", 3);
+    let id = client.new_producer_id().expect("an id");
+    let numbered = |sequence| batch(&[b"a", b"b"], Some((id, 0, sequence)));
+    for partition in [0, 2] {
+        let first = client
+            .produce("g", partition, numbered(0))
+            .expect("an answer");
+        let again = client
+            .produce("g", partition, numbered(0))
+            .expect("an answer");
+        for answer in [first, again] {
+            assert_eq!(
+                (answer.error_code, answer.base_offset),
+                (ErrorCode::NONE, 0)
+            );
+        }
+        let late = client
+            .produce("g", partition, numbered(9))
+            .expect("an answer");
+        assert_eq!(late.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        assert_eq!(client.latest("g", partition), 2);
+    }
+    client.commit_offset("group", "g", 1, "".into());
+    // What is on its way when a topic goes is answered.
+    let request = produce_request("gone", vec![(0, batch(&[b"x"], None))], -1);
+    let sent = client.send(produce::KEY, 9, &request).expect("it is sent");
+    gateway.connect().delete_topic("gone");
+    let answer: produce::Response = client.receive(produce::KEY, 9, sent).expect("an answer");
+    let code = answer.responses[0].partition_responses[0].error_code;
+    assert!(
+        [ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION].contains(&code),
+        "{code:?}"
+    );
+    client.create_topic("gone", 1);
+    assert_eq!(client.latest("gone", 0), 0);
+    // Nor is what a gateway that ends has told of lost.
+    let request = produce_request("g", vec![(1, batch(&[b"last"], None))], 1);
+    let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code,
+        ErrorCode::NONE
+    );
+    assert_eq!(gateway.stop(), Some(0));
+    let gateway = self::gateway(&weed, &data, Some(&gateway));
+    let mut client = gateway.connect();
+    assert_eq!(client.latest("g", 1), 1);
+    assert_eq!(client.drain("g", 1), [(0, Bytes::from("last"))]);
+    assert_eq!(client.drain("g", 2).len(), 2);
+}

@@ -176,7 +176,8 @@ impl CatalogKeeper {
             tracing::warn!(
                 topic = %topic.name,
                 "a topic with seaweedmq.path=broker was made: SeaweedMQ's brokers keep its log and promise less; \
-                 a broker that ends loses what acks=1 acknowledged since the last flush, and may give offsets anew"
+                 acks=all waits for a broker's flush, acks=1 is lost if broker and gateway end before it, \
+                 and what a producer sends again after a restart of the gateway may be there twice"
             );
         }
         results
