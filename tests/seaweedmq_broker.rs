@@ -372,6 +372,7 @@ fn topics_grow_stop_and_go_as_others_do() {
         assert_eq!(late.error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
         assert_eq!(client.latest("g", partition), 2);
     }
+    client.coordinator("group");
     client.commit_offset("group", "g", 1, "".into());
     // What is on its way when a topic goes is answered.
     let request = produce_request("gone", vec![(0, batch(&[b"x"], None))], -1);
