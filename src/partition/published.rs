@@ -221,7 +221,7 @@ impl Published {
     }
 
     /// The first batch with records to be sent, and its position.
-    pub fn to_send(&mut self) -> Option<(i64, Batch)> {
+    pub fn next_unsent(&mut self) -> Option<(i64, Batch)> {
         let from = self.unsent_from;
         let first = self.queue.partition_point(|o| o.end() <= from);
         let mut later = self.queue.range(first..);
@@ -393,9 +393,7 @@ mod tests {
         Batch::parse(&builder.build()).unwrap()
     }
 
-    fn told(
-        receiver: &mut Receiver<Result<i64, PartitionError>>,
-    ) -> Option<Result<i64, PartitionError>> {
+    fn told(receiver: &mut Told) -> Option<Result<i64, PartitionError>> {
         let waker = futures::task::noop_waker();
         let mut cx = std::task::Context::from_waker(&waker);
         match std::pin::Pin::new(receiver).poll(&mut cx) {
@@ -468,6 +466,8 @@ mod tests {
         )
     }
 
+    type Told = Receiver<Result<i64, PartitionError>>;
+
     /// The whole as the owner of a partition drives it.
     #[derive(Default)]
     struct World {
@@ -476,13 +476,13 @@ mod tests {
         /// Offsets that the broker gave and did not tell.
         unsaid: Vec<i64>,
         /// Of each batch: position, records, whether it is for the files, and who waits.
-        batches: Vec<(i64, usize, bool, Receiver<Result<i64, PartitionError>>)>,
+        batches: Vec<(i64, usize, bool, Told)>,
         answers: HashMap<i64, i64>,
     }
 
     impl World {
         fn send(&mut self, max: usize) {
-            let Some((position, batch)) = self.published.to_send() else {
+            let Some((position, batch)) = self.published.next_unsent() else {
                 return;
             };
             let count = batch.header().record_count();
@@ -562,7 +562,7 @@ mod tests {
                 world.hear();
             }
             // All goes well in the end.
-            while world.published.to_send().is_some() {
+            while world.published.next_unsent().is_some() {
                 world.send(100);
             }
             world.ack(usize::MAX);
@@ -592,7 +592,7 @@ mod tests {
             fingerprint,
         };
         published.seen(&[seen(5, 7), seen(7, 0), seen(8, 9)], 9);
-        assert_eq!(published.to_send().map(|(at, _)| at), Some(position));
+        assert_eq!(published.next_unsent().map(|(at, _)| at), Some(position));
         assert_eq!(published.send(position, &records, 10), [1]);
         assert!(published.acked(&[9]));
         assert_eq!(published.unseen_from(), 9);
@@ -642,6 +642,6 @@ mod tests {
         };
         published.resolve(&others.into_iter().map(seen).collect::<Vec<_>>());
         assert!(!published.is_unclear());
-        assert_eq!(published.to_send().map(|(at, _)| at), Some(position));
+        assert_eq!(published.next_unsent().map(|(at, _)| at), Some(position));
     }
 }

@@ -18,7 +18,7 @@ use shards::local::{Notify, Receiver, oneshot};
 use shards::{ReplyTo, log_limited, turn};
 
 use super::{Inner, Partitions, now_ms};
-use crate::bridge::{BridgeError, DataMessage, Publisher};
+use crate::bridge::{BridgeError, DataMessage, MessagePlace, Publisher};
 use crate::gateway::Reply;
 use crate::partition::messages::{Durability, PartitionError, Produce, Produced};
 use crate::partition::producers::Sequence;
@@ -33,7 +33,7 @@ const FLYING_BYTES_MAX: usize = 8 << 20;
 const FLYING_MAX: usize = 50_000;
 /// A batch inflates to no more, in bytes; it was checked when it came.
 const INFLATED_BYTES_MAX: usize = 256 << 20;
-/// A broker that acknowledges nothing for so long is left: one whose storage is full just waits.
+/// A broker that acknowledges nothing for so long is asked whether it is there.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 /// A stream without records is closed after this time, so that the broker can let go of the partition.
 const IDLE: Duration = Duration::from_secs(60);
@@ -105,6 +105,13 @@ impl From<BridgeError> for Ended {
     fn from(error: BridgeError) -> Self {
         Ended::Lost(error.to_string())
     }
+}
+
+/// A stream, where it leads, and the times of its messages.
+struct Opened {
+    publisher: Publisher,
+    place: MessagePlace,
+    clock: Clock,
 }
 
 /// The messages of a batch.
@@ -229,11 +236,11 @@ impl Partitions {
     async fn stream(self: &Rc<Self>, id: PartitionId, outlet: &Outlet) -> Ended {
         let is_open = Rc::new(Cell::new(true));
         let ended = match self.open(id, outlet).await {
-            Ok(publisher) => {
-                let (this, outlet, watch) = (self.clone(), outlet.clone(), is_open.clone());
+            Ok(opened) => {
+                let (this, to, watch) = (self.clone(), outlet.clone(), is_open.clone());
                 self.shard
-                    .spawn(async move { this.watch_files(id, outlet, watch).await });
-                self.run(id, publisher).await
+                    .spawn(async move { this.watch_files(id, to, watch).await });
+                self.run(id, outlet, opened).await
             }
             Err(ended) => ended,
         };
@@ -242,26 +249,42 @@ impl Partitions {
     }
 
     /// Opens a stream when it is known what became of what the last one had.
-    async fn open(self: &Rc<Self>, id: PartitionId, outlet: &Outlet) -> Result<Publisher, Ended> {
+    async fn open(self: &Rc<Self>, id: PartitionId, outlet: &Outlet) -> Result<Opened, Ended> {
         let lost = |what: &str| Ended::Lost(what.to_owned());
         let is_unclear = self.publishing(id, |p| p.published.is_unclear());
         if is_unclear == Some(true) {
             shards::sleep(FLUSHED_WITHIN).await;
         }
+        let unknown = "it is not known what the partition's files have";
         if !self.look(id).await {
-            return Err(lost("it is not known what the partition's files have"));
+            return Err(lost(unknown));
         }
         if is_unclear == Some(true) && !self.resolve(id).await {
             return Err(lost("the partition's files cannot be read"));
         }
         let end = self.end_of(id).ok_or(Ended::Done)?;
         let given = self.publishing(id, |p| p.published.given());
-        let publisher = outlet.open(end.max(given.unwrap_or(0))).await?;
+        let (publisher, place) = outlet.open(end.max(given.unwrap_or(0))).await?;
+        // Another's stream may just have been the last to end before.
+        if !self.look(id).await {
+            return Err(lost(unknown));
+        }
+        let clock = Clock::from(self.last_file_ns(id).ok_or(Ended::Done)?);
         self.publishing(id, |publishing| {
             publishing.published.opened(end);
             publishing.down_since = None;
         });
-        Ok(publisher)
+        Ok(Opened {
+            publisher,
+            place,
+            clock,
+        })
+    }
+
+    fn last_file_ns(&self, id: PartitionId) -> Option<i64> {
+        let inner = self.inner.borrow();
+        let log = inner.slots.get(&id)?.partition.log().adopted()?;
+        Some(log.last_file_ns())
     }
 
     /// Where the files end.
@@ -271,8 +294,12 @@ impl Partitions {
         Some(slot.partition.bounds().high_watermark)
     }
 
-    async fn run(self: &Rc<Self>, id: PartitionId, mut publisher: Publisher) -> Ended {
-        let mut clock = Clock::default();
+    async fn run(self: &Rc<Self>, id: PartitionId, outlet: &Outlet, opened: Opened) -> Ended {
+        let Opened {
+            mut publisher,
+            place,
+            mut clock,
+        } = opened;
         // The first record is alone until its offset is seen to be good.
         let mut is_proven = false;
         let mut heard = Instant::now();
@@ -319,7 +346,12 @@ impl Partitions {
                 return Ended::Done;
             }
             if is_flying && heard.elapsed() > ACKNOWLEDGE_WITHIN {
-                return Ended::Lost("the broker acknowledges nothing".to_owned());
+                // One whose storage is full just waits, and has what it acknowledged.
+                if !outlet.is_at(&place).await {
+                    return Ended::Lost("the broker acknowledges nothing".to_owned());
+                }
+                log_limited!(warn, partition = %id, "the broker of a partition answers and acknowledges no record: has SeaweedFS room for its files?");
+                heard = Instant::now();
             }
             let is_stopping = self.shard.is_stopping() && !is_flying;
             if is_stopping || (is_empty && busy.elapsed() > IDLE) {
@@ -348,7 +380,7 @@ impl Partitions {
         loop {
             let next = self.publishing(id, |publishing| {
                 let has_room = publishing.published.flying_bytes() < FLYING_BYTES_MAX;
-                let next = publishing.published.to_send();
+                let next = publishing.published.next_unsent();
                 next.filter(|_| has_room)
             });
             let Some(Some((position, batch))) = next else {

@@ -25,7 +25,7 @@ use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Batches};
-use super::layout::{RING_SIZE, TOPICS, time_name};
+use super::layout::{RING_SIZE, TOPICS, seconds_of, time_name};
 use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
 use super::{Shared, failed, list_all};
@@ -226,6 +226,12 @@ impl Log {
 
     pub fn size_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// What the last file is named by, in ns since the epoch: later ones may not be named by less.
+    pub fn last_file_ns(&self) -> i64 {
+        let seconds = self.files.last().and_then(|file| seconds_of(&file.name));
+        seconds.map_or(0, |seconds| seconds.saturating_mul(1_000_000_000))
     }
 
     /// Plans a look at what others have written.

@@ -23,6 +23,9 @@ pub const ROOT: &str = "/topics/kafka/.tidegate";
 /// Partitions of one topic of SeaweedMQ: the size of the ring (`pub_balancer.MaxPartitionCount`).
 pub const RING_SIZE: i32 = 2520;
 
+/// In seconds since the epoch.
+const YEAR_10000: i64 = 253_402_300_800;
+
 /// A topic of SeaweedMQ that has some of the partitions of a Kafka topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
@@ -84,6 +87,20 @@ pub fn time_name(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}-{hour:02}-{minute:02}-{second:02}")
 }
 
+/// The seconds since the epoch that a name of [`time_name`] stands for.
+pub fn seconds_of(name: &str) -> Option<i64> {
+    // Names are in the order of their times: halves find it in 40 steps.
+    let (mut low, mut high) = (0, YEAR_10000);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match time_name(middle).as_str() < name {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    (time_name(low) == name).then_some(low)
+}
+
 /// Year, month and day of a day since the epoch, by the Gregorian calendar.
 fn date(days: i64) -> (i64, i64, i64) {
     let is_leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
@@ -124,7 +141,10 @@ mod tests {
             (-1, "1969-12-31-23-59-59"),
         ] {
             assert_eq!(time_name(seconds), name);
+            assert_eq!(seconds_of(name), (seconds >= 0).then_some(seconds));
         }
+        assert_eq!(seconds_of("2024-02-30-00-00-00"), None);
+        assert_eq!(seconds_of(""), None);
     }
 
     #[test]

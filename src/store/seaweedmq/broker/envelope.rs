@@ -27,8 +27,7 @@ const TAG: [u8; 2] = [0xC2, 0x3E];
 const FOOTER_LEN: usize = 16;
 
 const NS_PER_MS: i64 = 1_000_000;
-/// A record that is older may not have its own time as the message's: brokers name files by it, and those
-/// are in the order of their names. A broker that was started again begins a file later than this.
+/// A record that is older does not have its own time as the message's: brokers name files by it.
 const RECENT_NS: i64 = 1_000_000_000;
 
 /// What a message cannot say.
@@ -53,13 +52,20 @@ struct ExtraHeader {
     value: Option<Bytes>,
 }
 
-/// The times of one publisher's messages, in ns since the epoch: a broker moves one that does not ascend.
-#[derive(Debug, Clone, Copy, Default)]
+/// The times of one stream's messages, in ns since the epoch: a broker moves one that does not ascend.
+#[derive(Debug, Clone, Copy)]
 pub struct Clock {
     last_ns: i64,
 }
 
 impl Clock {
+    /// No message is of before `from_ns`. A broker that has just taken a partition over begins a file with
+    /// the first, and files are in the order of their names.
+    pub fn from(from_ns: i64) -> Self {
+        let last_ns = from_ns.saturating_sub(1);
+        Clock { last_ns }
+    }
+
     /// The time of a message, and whether it says the record's, in ms.
     fn tick(&mut self, timestamp: i64, now_ns: i64) -> (i64, bool) {
         let begins = now_ns - RECENT_NS;
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_a_message_can_say_is_published_as_it_is() {
-        let mut clock = Clock::default();
+        let mut clock = Clock::from(0);
         for ago in [900, 5, 5, 0] {
             let record = record(Some(b"k"), Some(b"v"), NOW_MS - ago);
             let message = message(&record, NOW, &mut clock);
@@ -243,7 +249,7 @@ mod tests {
             key: "h".into(),
             value: None,
         });
-        let message = message(&record, NOW, &mut Clock::default());
+        let message = message(&record, NOW, &mut Clock::from(0));
         assert!(message.value.len() > own.encoded_len());
         assert_eq!(Own::decode(message.value.clone()).unwrap(), own);
         assert_eq!(read(&message), record);
@@ -261,7 +267,7 @@ mod tests {
                 (bytes(), bytes(), prop_oneof![NOW_MS - 2000..NOW_MS + 2000, any::<i64>()],
                  prop::collection::vec((bytes(), bytes()), 0..3), any::<bool>()), 1..20),
         ) {
-            let mut clock = Clock::default();
+            let mut clock = Clock::from(0);
             let mut before = i64::MIN;
             for (key, value, timestamp, headers, again) in all {
                 let headers = headers.into_iter().map(|(key, value)| Header {

@@ -9,7 +9,7 @@ use bytes::Buf;
 
 use super::layout::{NAMESPACE, TOPICS, time_name};
 use super::{ShardStore, Shared, inline_file};
-use crate::bridge::{Bridge, BridgeError, Changes, Publisher};
+use crate::bridge::{Bridge, BridgeError, Changes, MessagePlace, Publisher};
 use crate::store::PartitionId;
 
 pub mod envelope;
@@ -73,13 +73,22 @@ impl Outlet {
     ///
     /// # Errors
     /// [`BridgeError::NotFound`] if there is no such topic any more; others that pass.
-    pub async fn open(&self, floor: i64) -> Result<Publisher, BridgeError> {
+    pub async fn open(&self, floor: i64) -> Result<(Publisher, MessagePlace), BridgeError> {
         self.raise_checkpoint(floor).await?;
-        let place = self
-            .bridge
+        let place = self.place().await?;
+        let publisher = self.bridge.publish(&place, "tidegate").await?;
+        Ok((publisher, place))
+    }
+
+    /// Whether the broker answers to which a stream was opened, and still leads the partition.
+    pub async fn is_at(&self, place: &MessagePlace) -> bool {
+        self.place().await.as_ref() == Ok(place)
+    }
+
+    async fn place(&self) -> Result<MessagePlace, BridgeError> {
+        self.bridge
             .message_place(NAMESPACE, &self.folder, self.index)
-            .await?;
-        self.bridge.publish(&place, "tidegate").await
+            .await
     }
 
     async fn raise_checkpoint(&self, floor: i64) -> Result<(), BridgeError> {
