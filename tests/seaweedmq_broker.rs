@@ -274,9 +274,10 @@ fn brokers_that_end_under_load_lose_nothing_that_was_acknowledged_and_nothing_co
     let mut weed = weed();
     let data = data_folder();
     let mut gateway = gateway(&weed, &data, None);
-    gateway
-        .connect()
-        .create_topic_with(TOPIC, PARTITIONS, &BROKER);
+    let mut client = gateway.connect();
+    client.create_topic_with(TOPIC, PARTITIONS, &BROKER);
+    // What the files have is known from then on.
+    (0..PARTITIONS).for_each(|p| assert_eq!(client.latest(TOPIC, p), 0));
     let mut load = Load::new(gateway.address);
     (load.store_may_fail, load.has_gaps) = (true, true);
     let seen = std::thread::scope(|scope| {
