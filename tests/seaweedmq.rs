@@ -202,13 +202,14 @@ fn small_commits_become_few_chunks_of_few_files_and_are_read_after_a_restart() {
         let answer = answer.expect("an answer");
         assert_eq!(answer.base_offset, 2 * number);
     }
+    let before = client.drain("small", 0);
+    gateway.kill();
+    // What the journal had more than the segments is in them now; the shard that has it is another.
+    let gateway = place.gateway(&["--shards", "2"]);
     let segments = place.segments("small");
     assert_eq!(segments.len(), 1);
     let chunks = segments[0].chunks.len();
-    assert!(chunks < 150, "{chunks} chunks");
-    let before = client.drain("small", 0);
-    gateway.kill();
-    let gateway = place.gateway(&["--shards", "1"]);
+    assert!(chunks < 20, "{chunks} chunks");
     let mut client = gateway.connect();
     assert_eq!(client.drain("small", 0), before);
     assert_eq!(client.offset_at("small", 0, 1200), 400);
@@ -411,7 +412,9 @@ fn what_need_not_be_kept_leaves_seaweedfs_and_stays_away_after_a_kill() {
             assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
         }
     }
-    assert_eq!(place.segments("asked").len(), 5);
+    wait_for("all segments are stored", || {
+        place.segments("asked").len() == 5
+    });
     assert_eq!(client.delete_records("asked", 0, 25), (ErrorCode::NONE, 25));
     wait_for("two segments of the first are gone", || {
         place.segments("asked").len() == 3

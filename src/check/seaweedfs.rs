@@ -15,7 +15,7 @@ use crate::bridge::{
 use crate::config::Config;
 use crate::serve::{bridge_config, volumes};
 use crate::store::seaweedmq::layout::ROOT;
-use crate::store::seaweedmq::rules;
+use crate::store::seaweedmq::rules::Rules;
 
 /// Of each operation, with its retries.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -83,7 +83,9 @@ async fn look(bridge: &Bridge, config: &Config) -> Vec<Item> {
     if filers.is_empty() {
         return items;
     }
-    items.push(ttl_rules(rules::that_expires(bridge).await));
+    items.push(ttl_rules(
+        Rules::read(bridge).await.map(|rules| rules.expiring()),
+    ));
     items.extend(trial(bridge, volumes(config)).await);
     items
 }

@@ -88,10 +88,11 @@ impl Store {
                 store.committed(commit).into_iter().map(any).collect()
             }
             (Store::SeaweedMq(_), Commit::SeaweedMq(commit)) => {
-                let any = |(plan, written): (_, io::Result<_>)| {
-                    (AppendPlan::SeaweedMq(plan), written.map(Stored::SeaweedMq))
+                let any = |(plan, written): (_, io::Result<()>)| {
+                    let stored = written.map(|()| Stored::SeaweedMq);
+                    (AppendPlan::SeaweedMq(plan), stored)
                 };
-                commit.ended().into_iter().map(any).collect()
+                commit.ended().map(any).collect()
             }
             _ => other_kind(),
         }
@@ -240,8 +241,8 @@ impl Log {
             (Log::Local(log), AppendPlan::Local(plan), Stored::Local(file)) => {
                 log.appended(plan, file);
             }
-            (Log::SeaweedMq(log), AppendPlan::SeaweedMq(plan), Stored::SeaweedMq(tables)) => {
-                log.appended(plan, tables);
+            (Log::SeaweedMq(log), AppendPlan::SeaweedMq(plan), Stored::SeaweedMq) => {
+                log.appended(plan);
             }
             _ => other_kind(),
         }
@@ -418,8 +419,8 @@ impl AppendPlan {
 pub enum Stored {
     /// The last segment's file, to be kept open.
     Local(Arc<File>),
-    /// The segments that it wrote to, as they are now.
-    SeaweedMq(Vec<Arc<seaweedmq::Table>>),
+    /// The log has it already.
+    SeaweedMq,
 }
 
 /// One group commit: appends of many partitions, made durable together.

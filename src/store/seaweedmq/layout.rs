@@ -4,6 +4,7 @@
 //! /topics/kafka/<folder>/topic.conf                           the topic to SeaweedMQ
 //! /topics/kafka/<folder>/v<generation>/<start>-<stop>/<time>  segments of one partition
 //! /topics/kafka/.tidegate/owner, owners/<shard>               who may write (see `fence`)
+//! /topics/kafka/.tidegate/journal/<shard>/<slot>              what segments do not have yet (see `journal`)
 //! /topics/kafka/.tidegate/catalog                             the catalog's log
 //! /topics/kafka/.tidegate/checkpoints/<topic id>/<partition>  see `checkpoint`
 //! ```
@@ -73,6 +74,11 @@ pub fn folder_names(topic: &str, id: &Uuid, first: i32) -> [String; 2] {
     };
     let unique = format!("{plain}~{id}");
     [plain, unique]
+}
+
+/// The path of a segment in its partition's folder.
+pub fn segment_path(dir: &str, name_s: i64) -> String {
+    format!("{dir}/{}", time_name(name_s))
 }
 
 pub fn checkpoints_dir(topic: &Uuid) -> String {

@@ -1,23 +1,22 @@
 //! One partition's segments as its shard sees them: what is where, and plans for I/O.
 //!
 //! A [`Log`] never waits. An append does not change it before it is known how it ended; one is under
-//! way at a time.
+//! way at a time. What was committed is in [`Open`] segments until the filer has it as segments.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::checkpoint;
 use super::codec::Clock;
-use super::merge::Merging;
 use super::read::{ReadPlan, SeekPlan, Source};
-use super::segment::{Segment, Table};
+use super::segment::{Open, Segment, Table};
 use super::{Shared, now_s};
 use crate::store::{PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch};
 
-/// A segment is not larger, however large the topic wants it: each commit writes the list of its chunks.
+/// A segment is not larger, however large the topic wants it: the list of its chunks is written anew
+/// whenever it has grown.
 const SEGMENT_BYTES_MAX: u64 = 128 << 20;
-/// Only more than these if chunks cannot be merged for long.
-const SEGMENT_CHUNKS_MAX: usize = 1000;
+const SEGMENT_CHUNKS_MAX: usize = 512;
 
 pub struct Log {
     id: PartitionId,
@@ -25,16 +24,14 @@ pub struct Log {
     /// The partition's folder.
     dir: Arc<str>,
     rolling: Rolling,
-    /// Ascending.
+    /// Ascending. The filer has them.
     sealed: Vec<Segment>,
-    /// The last segment, that takes appends.
-    active: Option<Arc<Table>>,
+    /// Those behind.
+    open: Arc<Open>,
     next_offset: i64,
     clock: Clock,
     /// The name given last; none is given twice.
     last_name_s: i64,
-    /// Names of segments that failed appends may have begun: they go with the next append.
-    stale: Vec<i64>,
     /// Segments that are no part of the log any more and are still there.
     dropped: Vec<i64>,
     /// As many of `dropped` no start needs.
@@ -44,7 +41,6 @@ pub struct Log {
     /// What the last durable checkpoint says, and the one that is being made.
     checkpointed: Mark,
     checkpointing: Mark,
-    merging: Merging,
 }
 
 /// By what it is told that a checkpoint would say something new.
@@ -94,16 +90,14 @@ impl Log {
             rolling,
             last_name_s: last_name_s.max().unwrap_or(0),
             sealed: found.sealed,
-            active: found.active.map(Arc::new),
+            open: Arc::new(Open::new(found.active)),
             next_offset: found.next_offset,
             clock: Clock { last_ns },
-            stale: Vec::new(),
             free: found.dropped.len(),
             free_next: found.dropped.len(),
             dropped: found.dropped,
             checkpointed: Mark::NONE,
             checkpointing: Mark::NONE,
-            merging: Merging::default(),
         };
         if let Some(start) = found.checkpointed_start {
             log.checkpointed = log.mark(start);
@@ -132,43 +126,43 @@ impl Log {
     }
 
     fn segments(&self) -> impl Iterator<Item = Segment> {
-        let active = self.active.iter().map(|table| table.segment);
-        self.sealed.iter().copied().chain(active)
+        self.sealed.iter().copied().chain(self.open.segments())
+    }
+
+    fn take_sealed(&mut self) {
+        self.sealed.extend(self.open.take_sealed());
     }
 
     /// Plans to write `batches`, whose offsets go on from where the log ends.
     pub fn plan_append(&mut self, batches: Vec<StoredBatch>, now_ms: i64) -> AppendPlan {
-        self.take_merged();
+        self.take_sealed();
+        let mut filling = self.open.active().map(|table| Filling::of(&table));
         let mut writes: Vec<Write> = Vec::with_capacity(1);
         for (number, batch) in batches.iter().enumerate() {
-            let last = match writes.last() {
-                Some(write) => Some(Filling::of(write)),
-                None => self.active.as_deref().map(Filling::of_table),
-            };
-            let rolls = last.is_some_and(|last| last.rolls(batch, &self.rolling, now_ms));
-            if writes.is_empty() || rolls {
-                let before = match &self.active {
-                    Some(active) if writes.is_empty() && !rolls => active.clone(),
-                    _ => Arc::new(Table::begun(self.new_name(), batch.base_offset)),
-                };
+            let goes_on = filling.take_if(|f| !f.rolls(batch, &self.rolling, now_ms));
+            let is_new = goes_on.is_none();
+            let segment = goes_on.unwrap_or_else(|| Filling::begun(self.new_name(), batch));
+            if writes.is_empty() || is_new {
                 writes.push(Write {
-                    before,
+                    name_s: segment.name_s,
                     batches: number..number,
-                    bytes: 0,
-                    first_timestamp: batch.max_timestamp,
+                    first_timestamp: segment.first_timestamp,
                 });
             }
             if let Some(write) = writes.last_mut() {
                 write.batches.end = number + 1;
-                write.bytes += batch.size() as u64;
             }
+            filling = Some(Filling {
+                bytes: segment.bytes + batch.size() as u64,
+                ..segment
+            });
         }
         AppendPlan {
             id: self.id,
             dir: self.dir.clone(),
+            open: self.open.clone(),
             batches,
             writes,
-            stale: self.stale.clone(),
             clock: self.clock,
             now_ms,
         }
@@ -179,35 +173,19 @@ impl Log {
         self.last_name_s
     }
 
-    /// The append is committed; `tables` are the segments that it wrote to, as they are now.
-    pub fn appended(&mut self, plan: &AppendPlan, tables: Vec<Arc<Table>>) {
-        for table in tables {
-            let begun = self.active.as_ref().map(|active| active.segment);
-            if let Some(sealed) = begun.filter(|s| s.name_s != table.segment.name_s) {
-                self.sealed.push(sealed);
-                self.merging.abandon(&self.shared);
-            }
-            self.next_offset = table.segment.next_offset;
-            self.clock.last_ns = self.clock.last_ns.max(table.last_ns);
-            self.active = Some(table);
+    /// The append is committed.
+    pub fn appended(&mut self, plan: &AppendPlan) {
+        if let Some(last) = plan.batches.last() {
+            self.next_offset = last.last_offset + 1;
         }
-        self.stale.retain(|name| !plan.stale.contains(name));
-        if let Some(active) = &self.active {
-            self.merging.begin(&self.shared, &self.dir, active);
+        if let Some(active) = self.open.active() {
+            self.clock.last_ns = self.clock.last_ns.max(active.last_ns);
         }
+        self.take_sealed();
     }
 
     /// The append failed: the log ends where it ended before.
-    pub fn roll_back(&mut self, plan: &AppendPlan) {
-        let begun = plan.writes.iter().filter(|write| write.is_fresh());
-        self.stale.extend(begun.map(|w| w.before.segment.name_s));
-    }
-
-    fn take_merged(&mut self) {
-        if let Some(active) = &mut self.active {
-            self.merging.take(&self.shared, active);
-        }
-    }
+    pub fn roll_back(&mut self, _: &AppendPlan) {}
 
     /// What need not be kept any more: all before this offset, if anything.
     pub fn expired(&self, keep: Retention, now_ms: i64) -> Option<i64> {
@@ -237,20 +215,19 @@ impl Log {
         let before = self.segments().count();
         self.drop_before(offset);
         if offset >= self.next_offset {
-            let all: Vec<_> = self.segments().map(|s| s.name_s).collect();
-            self.dropped.extend(all);
-            self.sealed.clear();
-            self.active = None;
-            self.merging.abandon(&self.shared);
+            let sealed = self.sealed.drain(..).map(|s| s.name_s);
+            self.dropped.extend(sealed.chain(self.open.clear()));
         }
         before - self.segments().count()
     }
 
     /// Lets go of segments that end at or before `offset`, but for the last one.
     pub fn drop_before(&mut self, offset: i64) {
+        self.take_sealed();
         let ended = self.sealed.partition_point(|s| s.next_offset <= offset);
-        let gone = self.sealed.drain(..ended);
-        self.dropped.extend(gone.map(|s| s.name_s));
+        let gone = self.sealed.drain(..ended).map(|s| s.name_s);
+        self.dropped
+            .extend(gone.chain(self.open.drop_before(offset)));
     }
 
     /// Plans to remove segments that were let go of, as far as no start needs them.
@@ -280,6 +257,7 @@ impl Log {
 
     /// What a checkpoint is to say of the log, if that is news.
     pub(super) fn plan_checkpoint<R: Replay>(&mut self, start: i64, state: &R) -> Option<Vec<u8>> {
+        self.take_sealed();
         self.checkpointing = self.mark(start);
         self.free_next = self.dropped.len();
         (self.checkpointing != self.checkpointed)
@@ -296,7 +274,7 @@ impl Log {
         let at = self.sealed.partition_point(|s| s.next_offset <= offset);
         let source = match self.sealed.get(at) {
             Some(sealed) => Source::Sealed(*sealed),
-            None => Source::Active(self.active.clone()?),
+            None => Source::Open(self.open.at(offset)?),
         };
         Some(ReadPlan {
             shared: self.shared.clone(),
@@ -310,7 +288,7 @@ impl Log {
 
     pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {
         let sealed = self.sealed.iter().copied().map(Source::Sealed);
-        let active = self.active.iter().cloned().map(Source::Active);
+        let open = self.open.tables().into_iter().map(Source::Open);
         let timestamp = match goal {
             SeekGoal::AtOrAfter(timestamp) => timestamp,
             SeekGoal::Largest => {
@@ -322,7 +300,7 @@ impl Log {
             shared: self.shared.clone(),
             id: self.id,
             dir: self.dir.clone(),
-            sources: sealed.chain(active).collect(),
+            sources: sealed.chain(open).collect(),
             timestamp,
             from,
         }
@@ -330,42 +308,44 @@ impl Log {
 }
 
 /// How full the segment is that the next batch would go to.
+#[derive(Clone, Copy)]
 struct Filling {
+    name_s: i64,
     bytes: u64,
-    chunks: usize,
+    files: usize,
     first_timestamp: i64,
-    begun_ms: i64,
 }
 
 impl Filling {
-    fn of_table(table: &Table) -> Self {
+    fn of(table: &Table) -> Self {
         Filling {
+            name_s: table.segment.name_s,
             bytes: table.segment.bytes,
-            chunks: table.chunks.len(),
+            // The others are joined to few when they are stored.
+            files: table.chunks.iter().filter(|c| c.file().is_some()).count(),
             first_timestamp: table.first_timestamp,
-            begun_ms: table.segment.name_s * 1000,
         }
     }
 
-    fn of(write: &Write) -> Self {
-        let mut filling = Self::of_table(&write.before);
-        if write.is_fresh() {
-            filling.first_timestamp = write.first_timestamp;
+    fn begun(name_s: i64, first: &StoredBatch) -> Self {
+        Filling {
+            name_s,
+            bytes: 0,
+            files: 0,
+            first_timestamp: first.max_timestamp,
         }
-        filling.bytes += write.bytes;
-        filling
     }
 
     /// Whether the batch begins a new segment. Age is told by records' timestamps where they have them.
     fn rolls(&self, batch: &StoredBatch, rolling: &Rolling, now_ms: i64) -> bool {
         let waited_ms = match self.first_timestamp {
             0.. => batch.max_timestamp.saturating_sub(self.first_timestamp),
-            _ => now_ms.saturating_sub(self.begun_ms),
+            _ => now_ms.saturating_sub(self.name_s * 1000),
         };
         let bytes_max = rolling.segment_bytes.min(SEGMENT_BYTES_MAX);
         self.bytes > 0
             && (self.bytes + batch.size() as u64 > bytes_max
-                || self.chunks >= SEGMENT_CHUNKS_MAX
+                || self.files >= SEGMENT_CHUNKS_MAX
                 || waited_ms > rolling.segment_ms)
     }
 }
@@ -374,28 +354,20 @@ impl Filling {
 pub struct AppendPlan {
     id: PartitionId,
     pub(super) dir: Arc<str>,
+    pub(super) open: Arc<Open>,
     batches: Vec<StoredBatch>,
     pub(super) writes: Vec<Write>,
-    /// To be removed first.
-    pub(super) stale: Vec<i64>,
     pub(super) clock: Clock,
     pub(super) now_ms: i64,
 }
 
 /// Batches for one segment.
 pub(super) struct Write {
-    /// The segment as it is.
-    pub before: Arc<Table>,
+    /// The segment's name.
+    pub name_s: i64,
     pub batches: Range<usize>,
-    bytes: u64,
+    /// Largest timestamp of the segment's first batch.
     pub first_timestamp: i64,
-}
-
-impl Write {
-    /// It begins the segment.
-    pub fn is_fresh(&self) -> bool {
-        self.before.chunks.is_empty()
-    }
 }
 
 impl AppendPlan {

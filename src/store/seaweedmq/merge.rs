@@ -1,246 +1,169 @@
-//! Small chunks become larger ones in the background, so that a segment is neither a long list of
-//! chunks nor a small file.
+//! What becomes of small chunks when a segment is stored: they are joined to larger ones, so that a
+//! segment is neither a long list of chunks nor a small file.
 //!
-//! What was merged takes the place of what it was made of with the next append; the filer then removes
-//! the chunks that are not listed any more.
+//! Those that the journal has are in memory, so they are joined before they are written for good. Only
+//! what few records in a long time left is read again.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use futures::executor::block_on;
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::Shared;
-use super::segment::{Chunk, Table};
-use crate::bridge::{BridgeError, FileChunk};
+use super::segment::{Chunk, Place, Table};
+use super::{CHUNK_BYTES, Shared};
+use crate::bridge::BridgeError;
 
 /// A chunk below this is small, and so many of them at the end are merged.
 const SMALL_BYTES: u64 = 64 << 10;
-const SMALL_MAX: usize = 32;
-/// A chunk below this is of middling size, and so many of them in a row are merged.
-const MIDDLING_BYTES: u64 = 1 << 20;
-const MIDDLING_MAX: usize = 16;
-/// What is merged is not larger, but by its last part.
-const MERGED_BYTES: u64 = 4 << 20;
+const SMALL_MAX: usize = 16;
 const READS_AT_ONCE: usize = 8;
 
-/// The chunks to be merged next, if any.
-fn due(chunks: &[Chunk]) -> Option<Range<usize>> {
-    let size = |at: usize| chunks[at].file.size;
-    let run_before = |end: usize, limit: u64| {
-        (0..end)
-            .rev()
-            .take_while(|at| size(*at) < limit)
-            .last()
-            .unwrap_or(end)
-    };
-    let small = run_before(chunks.len(), SMALL_BYTES);
-    if chunks.len() - small >= SMALL_MAX {
-        return Some(bounded(chunks, small..chunks.len()));
-    }
-    let middling = run_before(small, MIDDLING_BYTES);
-    (small - middling >= MIDDLING_MAX).then(|| bounded(chunks, middling..small))
-}
+/// Chunks that are to be one.
+type Group = Range<usize>;
 
-/// As many from the front as make up one chunk of the size aimed at.
-fn bounded(chunks: &[Chunk], range: Range<usize>) -> Range<usize> {
-    let mut bytes = 0;
-    let fits = |chunk: &&Chunk| {
-        let before = bytes;
-        bytes += chunk.file.size;
-        before < MERGED_BYTES
-    };
-    let count = chunks[range.clone()].iter().take_while(fits).count();
-    range.start..range.start + count
-}
-
-/// What a merge came to.
-struct Merged {
-    from: Vec<Chunk>,
-    into: Chunk,
-}
-
-enum Progress {
-    UnderWay,
-    /// It failed: not tried again before there are more chunks.
-    Failed,
-    Done(Box<Merged>),
-    /// Nobody wants it any more.
-    Abandoned,
-}
-
-/// The merge of one log that is under way, if any.
-#[derive(Default)]
-pub(super) struct Merging {
-    progress: Option<Arc<Mutex<Progress>>>,
-    /// Chunks that the segment had when one failed.
-    failed_at: usize,
-}
-
-impl Merging {
-    /// Begins one if it is due and none is under way.
-    pub fn begin(&mut self, shared: &Arc<Shared>, dir: &Arc<str>, table: &Table) {
-        if self.progress.is_some() {
-            return;
-        }
-        let Some(range) = due(&table.chunks) else {
-            return;
-        };
-        if self.failed_at + SMALL_MAX > table.chunks.len() && self.failed_at > 0 {
-            return;
-        }
-        let progress = Arc::new(Mutex::new(Progress::UnderWay));
-        let (from, path) = (
-            table.chunks[range].to_vec(),
-            format!("{dir}/{}", table.segment.name()),
-        );
-        let (result, merger) = (progress.clone(), shared.clone());
-        let begun = shared.background.run(move || {
-            let done = match merge(&merger, &path, &from) {
-                Ok(into) => Progress::Done(Box::new(Merged { from, into })),
-                Err(error) => {
-                    shards::log_limited!(warn, %error, "cannot merge small chunks; trying again later");
-                    Progress::Failed
-                }
-            };
-            let before = std::mem::replace(&mut *lock(&result), done);
-            if let Progress::Abandoned = before
-                && let Progress::Done(merged) = &*lock(&result)
-            {
-                discard(&merger, merged.into.file.clone());
+/// What is to be joined of the chunks of a segment. `place` gives a chunk's size, and whether it is in
+/// the journal.
+fn groups(count: usize, place: impl Fn(usize) -> (u64, bool)) -> Vec<Group> {
+    let mut groups: Vec<(Group, u64, bool)> = Vec::with_capacity(count);
+    for at in 0..count {
+        let (size, in_journal) = place(at);
+        match groups.last_mut() {
+            Some((group, bytes, true)) if in_journal && *bytes < CHUNK_BYTES as u64 => {
+                group.end = at + 1;
+                *bytes += size;
             }
-        });
-        self.progress = begun.then_some(progress);
-    }
-
-    /// Puts what was merged into the place of what it was made of.
-    pub fn take(&mut self, shared: &Arc<Shared>, active: &mut Arc<Table>) {
-        let Some(progress) = &self.progress else {
-            return;
-        };
-        let progress = match &mut *lock(progress) {
-            Progress::UnderWay => return,
-            ended => std::mem::replace(ended, Progress::Abandoned),
-        };
-        self.progress = None;
-        let Progress::Done(merged) = progress else {
-            self.failed_at = active.chunks.len();
-            return;
-        };
-        let Merged { from, into } = *merged;
-        self.failed_at = 0;
-        let first = from.first().map_or(0, |chunk| chunk.base_offset);
-        let at = active.chunks.partition_point(|c| c.base_offset < first);
-        let range = at..at + from.len();
-        if active.chunks.get(range.clone()) == Some(&from[..]) {
-            shared.metrics.merges.add(1);
-            shared.metrics.merged_bytes.add(into.file.size);
-            Arc::make_mut(active).chunks.splice(range, [into]);
-        } else {
-            discard(shared, into.file);
+            _ => groups.push((at..at + 1, size, in_journal)),
         }
     }
+    let small = groups
+        .iter()
+        .rev()
+        .take_while(|(_, size, _)| *size < SMALL_BYTES);
+    let small = groups.len() - small.count();
+    if groups.len() - small >= SMALL_MAX {
+        let merged = groups[small].0.start..count;
+        groups.truncate(small);
+        groups.push((merged, 0, false));
+    }
+    groups.into_iter().map(|(group, ..)| group).collect()
+}
 
-    /// The segment takes no more appends.
-    pub fn abandon(&mut self, shared: &Shared) {
-        let Some(progress) = std::mem::take(self).progress else {
-            return;
-        };
-        if let Progress::Done(merged) =
-            std::mem::replace(&mut *lock(&progress), Progress::Abandoned)
-        {
-            discard(shared, merged.into.file);
+/// A segment all of whose chunks are files, and those that were made for it.
+pub(super) struct Joined {
+    pub table: Table,
+    pub made: Vec<Arc<Chunk>>,
+}
+
+/// Stores what only the journal has of a segment; joins what is small.
+///
+/// # Errors
+/// What was uploaded is nobody's then, and SeaweedFS's check of volumes finds it (`volume.fsck`).
+pub(super) async fn join(
+    shared: &Shared,
+    path: &str,
+    table: &Table,
+) -> Result<Joined, BridgeError> {
+    let place = |at: usize| {
+        let chunk = &table.chunks[at];
+        (chunk.size(), chunk.file().is_none())
+    };
+    let groups = groups(table.chunks.len(), place);
+    let mut made = Vec::new();
+    let mut chunks = Vec::with_capacity(groups.len());
+    for group in groups {
+        let group = &table.chunks[group];
+        match group {
+            [one] if one.file().is_some() => chunks.push(one.clone()),
+            _ => {
+                let chunk = Arc::new(merge(shared, path, group).await?);
+                made.push(chunk.clone());
+                chunks.push(chunk);
+            }
         }
     }
+    let table = Table {
+        chunks,
+        ..table.clone_without_chunks()
+    };
+    Ok(Joined { table, made })
 }
 
-/// Removes a chunk that no segment took.
-fn discard(shared: &Shared, file: FileChunk) {
-    let bridge = shared.bridge.clone();
-    shared
-        .background
-        .run(move || drop(block_on(bridge.discard(&file))));
-}
-
-fn lock(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
-    progress
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-fn merge(shared: &Shared, path: &str, from: &[Chunk]) -> Result<Chunk, BridgeError> {
-    let files: Vec<_> = from.iter().map(|chunk| chunk.file.clone()).collect();
-    let file = block_on(async {
-        let read = stream::iter(files)
-            .map(|file| async move { shared.read(&file).await })
-            .buffered(READS_AT_ONCE);
-        shared.upload(read.try_collect().await?, path).await
-    })?;
+async fn merge(shared: &Shared, path: &str, from: &[Arc<Chunk>]) -> Result<Chunk, BridgeError> {
+    let read = stream::iter(from.to_vec())
+        .map(|chunk| async move { bytes_of(shared, &chunk).await })
+        .buffered(READS_AT_ONCE);
+    let pieces: Vec<Bytes> = read.try_collect().await?;
+    // One buffer is sent with less ado than a thousand.
+    let file = shared.upload(vec![pieces.concat().into()], path).await?;
     Ok(Chunk {
         base_offset: from.first().map_or(0, |chunk| chunk.base_offset),
         max_timestamp: from.iter().map(|c| c.max_timestamp).max().unwrap_or(-1),
-        file,
+        at: Place::File(file),
     })
+}
+
+/// A whole chunk.
+pub(super) async fn bytes_of(shared: &Shared, chunk: &Chunk) -> Result<Bytes, BridgeError> {
+    match &chunk.at {
+        Place::File(file) => shared.read(file).await,
+        Place::Journal(bytes) => Ok(bytes.clone()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::FileChunk;
 
-    fn chunk(base_offset: usize, size: u64) -> Chunk {
-        Chunk {
-            base_offset: base_offset as i64,
-            max_timestamp: 0,
-            file: FileChunk {
-                size,
-                ..FileChunk::default()
-            },
-        }
-    }
-
-    /// Commits of a size, merged as soon as it is due, until the segment is full.
-    fn fill(size: impl Fn(usize) -> u64) -> (Vec<Chunk>, u64) {
-        let (mut chunks, mut total, mut written) = (Vec::new(), 0, 0);
-        let mut most = 0;
-        for number in 0.. {
-            let size = size(number);
-            chunks.push(chunk(number, size));
-            total += size;
-            written += size;
-            while let Some(range) = due(&chunks) {
-                let merged: u64 = chunks[range.clone()].iter().map(|c| c.file.size).sum();
-                assert!(merged < MERGED_BYTES + MIDDLING_BYTES);
-                written += merged;
-                let first = chunk(chunks[range.start].base_offset as usize, merged);
-                chunks.splice(range, [first]);
+    /// Sizes of the chunks that a segment has in the end, and how often its bytes were written, if
+    /// `commits` of a size come before it is stored each time.
+    fn fill(size: impl Fn(usize) -> u64, commits: usize) -> (Vec<u64>, u64) {
+        let (mut chunks, mut total, mut written) = (Vec::<u64>::new(), 0, 0);
+        let mut number = 0;
+        while total < 16 << 20 {
+            let stored = chunks.len();
+            for _ in 0..commits {
+                chunks.push(size(number));
+                total += size(number);
+                number += 1;
             }
-            most = most.max(chunks.len());
-            if total >= 128 << 20 {
-                break;
-            }
+            let groups = groups(chunks.len(), |at| (chunks[at], at >= stored));
+            let sum = |group: &Group| chunks[group.clone()].iter().sum::<u64>();
+            let made = groups.iter().filter(|g| g.len() > 1 || g.start >= stored);
+            written += made.map(sum).sum::<u64>();
+            chunks = groups.iter().map(sum).collect();
         }
-        assert!(most <= 256, "{most} chunks");
+        assert_eq!(chunks.iter().sum::<u64>(), total);
         (chunks, written / total)
     }
 
     #[test]
     fn a_segment_is_a_short_list_of_chunks_whatever_the_size_of_commits() {
-        for size in [
-            300,
-            1 << 10,
-            20 << 10,
-            65 << 10,
-            500 << 10,
-            1 << 20,
-            9 << 20,
+        for (size, commits) in [
+            (300, 1),
+            (300, 2000),
+            (20 << 10, 1),
+            (60 << 10, 3),
+            (60 << 10, 500),
         ] {
-            let (chunks, writes) = fill(|_| size);
-            assert!(chunks.len() <= 192, "{size}: {} chunks", chunks.len());
-            // The smallest commits are merged with what was merged of others before, until that is not small.
-            assert!(writes <= 6, "{size}: written {writes} times");
+            let (chunks, writes) = fill(|_| size, commits);
+            assert!(
+                chunks.len() <= 256 + SMALL_MAX,
+                "{size}: {} chunks",
+                chunks.len()
+            );
+            assert!(*chunks.iter().max().unwrap() < (CHUNK_BYTES as u64) + 2 * SMALL_BYTES);
+            // The smallest are merged with what was merged before, until that is not small.
+            assert!(writes <= 16, "{size}: written {writes} times");
         }
-        fill(|number| if number % 2 == 0 { 100 } else { 2 << 20 });
-        fill(|number| [100, 70 << 10, 900 << 10, 5000][number % 4]);
+    }
+
+    #[test]
+    fn what_the_journal_has_is_joined_and_what_is_stored_is_left_alone() {
+        let sizes = [70 << 10, 90 << 10, 5, 5, 80 << 10, 5];
+        let is_new = [false, false, true, true, false, true];
+        let found = groups(6, |at| (sizes[at], is_new[at]));
+        assert_eq!(found, [0..1, 1..2, 2..4, 4..5, 5..6]);
+        assert!(groups(0, |_| (0, false)).is_empty());
     }
 }

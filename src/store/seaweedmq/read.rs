@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::codec::{self, Batches, Damaged};
-use super::segment::{Chunk, Segment, Table};
+use super::segment::{Chunk, Place, Segment, Table};
 use super::{Shared, failed};
 use crate::bridge::{BridgeError, FileChunk};
 use crate::store::PartitionId;
@@ -23,14 +23,14 @@ const TABLES_MAX: usize = 256;
 pub(super) enum Source {
     /// Its chunks are to be looked up.
     Sealed(Segment),
-    Active(Arc<Table>),
+    Open(Arc<Table>),
 }
 
 impl Source {
     fn segment(&self) -> Segment {
         match self {
             Source::Sealed(segment) => *segment,
-            Source::Active(table) => table.segment,
+            Source::Open(table) => table.segment,
         }
     }
 }
@@ -66,7 +66,7 @@ fn described(error: io::Error, id: PartitionId, segment: Segment) -> io::Error {
 }
 
 /// Hands a segment's table to `read`. If a chunk is not there, it was merged with others meanwhile: the
-/// entry is looked up anew then, once.
+/// entry is looked up anew then, once. What the filer has no entry of has no such chunks.
 fn with_table<T>(
     shared: &Shared,
     dir: &str,
@@ -75,7 +75,7 @@ fn with_table<T>(
 ) -> io::Result<T> {
     let name = source.segment().name();
     let table = match source {
-        Source::Active(table) => table,
+        Source::Open(table) => table,
         Source::Sealed(_) => shared.tables.get_or_look_up(shared, dir, &name)?,
     };
     match read(&table) {
@@ -100,22 +100,23 @@ fn lost(error: io::Error) -> io::Error {
 
 fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
     let first = table.chunk_of(offset);
-    let mut expected = 0;
-    let needed = |chunk: &&Chunk| {
+    let (mut expected, mut files) = (0, 0);
+    let needed = |chunk: &&Arc<Chunk>| {
         let before = expected;
-        expected += chunk.file.size as usize;
-        before == 0 || before < max_bytes
+        expected += chunk.size() as usize;
+        files += usize::from(chunk.file().is_some());
+        before == 0 || (before < max_bytes && files <= READS_AT_ONCE)
     };
     let wanted = table.chunks[first..].iter().take_while(needed);
-    let wanted: Vec<_> = wanted.take(READS_AT_ONCE).cloned().collect();
-    let next = table.chunks.get(first + wanted.len()).cloned();
+    let wanted: Vec<_> = wanted.cloned().collect();
+    let next = table.chunks.get(first + wanted.len());
     let chunks = match shared.chunks.get_all(shared, &wanted) {
         // One that is damaged keeps nobody from what comes before it.
         Err(_) if wanted.len() > 1 => shared.chunks.get_all(shared, &wanted[..1])?,
         chunks => chunks?,
     };
-    if let Some(next) = next {
-        shared.chunks.prefetch(shared, next);
+    if let Some(file) = next.and_then(|next| next.file()) {
+        shared.chunks.prefetch(shared, file.clone());
     }
     Ok(take(&chunks, offset, max_bytes))
 }
@@ -293,32 +294,36 @@ impl ChunkCache {
     }
 
     /// The batches of chunks, in their order. Blocking.
-    fn get_all(&self, shared: &Shared, chunks: &[Chunk]) -> io::Result<Vec<Arc<Batches>>> {
+    fn get_all(&self, shared: &Shared, chunks: &[Arc<Chunk>]) -> io::Result<Vec<Arc<Batches>>> {
         let known: Vec<_> = {
             let mut recent = self.locked();
-            let find = |chunk: &Chunk| recent.get(&key(&chunk.file));
+            let find = |chunk: &Arc<Chunk>| recent.get(&key(chunk.file()?));
             chunks.iter().map(find).collect()
         };
         let missing = chunks.iter().zip(&known).filter(|(_, k)| k.is_none());
-        let files: Vec<_> = missing.map(|(chunk, _)| chunk.file.clone()).collect();
+        let files: Vec<_> = missing
+            .filter_map(|(chunk, _)| chunk.file().cloned())
+            .collect();
         let hits = chunks.len() - files.len();
         shared.metrics.chunk_hits.add(hits as u64);
         shared.metrics.chunk_misses.add(files.len() as u64);
         let read: Result<Vec<_>, BridgeError> = block_on(
             stream::iter(files)
-                .map(|file| async move { Ok((shared.read(&file).await?, file)) })
+                .map(|file| async move { shared.read(&file).await })
                 .buffered(READS_AT_ONCE)
                 .try_collect(),
         );
         let mut read = read.map_err(failed)?.into_iter();
         let mut all = Vec::with_capacity(chunks.len());
-        for found in known {
-            all.push(match found {
-                Some(batches) => batches,
-                None => {
-                    let next = read.next();
-                    let (bytes, file) = next.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    self.keep(key(&file), codec::decode(&bytes))?
+        for (chunk, found) in chunks.iter().zip(known) {
+            all.push(match (found, &chunk.at) {
+                (Some(batches), _) => batches,
+                (None, Place::File(file)) => {
+                    let bytes = read.next().ok_or(io::ErrorKind::UnexpectedEof)?;
+                    self.keep(key(file), codec::decode(&bytes))?
+                }
+                (None, Place::Journal(bytes)) => {
+                    Arc::new(named("in the journal", codec::decode(bytes))?)
                 }
             });
         }
@@ -337,29 +342,35 @@ impl ChunkCache {
     }
 
     fn keep(&self, file_id: String, decoded: Result<Batches, Damaged>) -> io::Result<Arc<Batches>> {
-        let batches = decoded.map_err(|damaged| {
-            let text = format!("chunk {file_id}, {damaged}");
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })?;
-        let batches = Arc::new(batches);
+        let batches = Arc::new(named(&file_id, decoded)?);
         let weight = batches.bytes.len();
         self.locked().put(file_id, batches.clone(), weight);
         Ok(batches)
     }
 
     /// Reads a chunk in the background, if it is not here.
-    fn prefetch(&self, shared: &Shared, chunk: Chunk) {
-        if self.locked().get(&key(&chunk.file)).is_some() {
+    fn prefetch(&self, shared: &Shared, file: FileChunk) {
+        if self.locked().get(&key(&file)).is_some() {
             return;
         }
         if let Some(shared) = shared.this.upgrade() {
             let background = shared.clone();
             // If it cannot be read, who needs it is told.
-            background
-                .background
-                .run(move || drop(shared.chunks.get_all(&shared, &[chunk])));
+            background.background.run(move || {
+                if let Ok(bytes) = block_on(shared.read(&file)) {
+                    let _ = shared.chunks.keep(key(&file), codec::decode(&bytes));
+                }
+            });
         }
     }
+}
+
+/// Says which chunk is damaged.
+fn named(chunk: &str, decoded: Result<Batches, Damaged>) -> io::Result<Batches> {
+    decoded.map_err(|damaged| {
+        let text = format!("chunk {chunk}, {damaged}");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
 }
 
 /// Tables of sealed segments that were looked up lately.

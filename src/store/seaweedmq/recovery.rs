@@ -15,6 +15,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::checkpoint::{self, Checkpoint};
 use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
 use super::log::{Log, Standing};
+use super::merge::bytes_of;
 use super::segment::{Segment, Table};
 use super::{Shared, adopted, codec, failed, list_all};
 use crate::bridge::{BridgeError, List};
@@ -65,10 +66,11 @@ async fn is_left(shared: &Shared, part: &Part) -> Result<bool, BridgeError> {
 }
 
 /// All partitions as SeaweedFS proves them. One that is damaged is no reason not to serve the others.
-/// Blocking.
+/// `damaged` are known to be. Blocking.
 pub(super) fn recover<R: Replay>(
     shared: &Arc<Shared>,
     partitions: &[PartitionId],
+    damaged: HashSet<PartitionId>,
     rolling: Rolling,
 ) -> io::Result<Found<R>> {
     block_on(async {
@@ -86,7 +88,7 @@ pub(super) fn recover<R: Replay>(
             .await
             .map_err(failed)?;
         let mut works = Vec::with_capacity(partitions.len());
-        for id in partitions {
+        for id in partitions.iter().filter(|id| !damaged.contains(id)) {
             let of_topic = checkpoints.get_mut(&id.topic);
             let bytes = of_topic.and_then(|of_topic| of_topic.remove(&id.index));
             works.push((*id, bytes));
@@ -98,7 +100,7 @@ pub(super) fn recover<R: Replay>(
             .buffer_unordered(PARTITIONS_AT_ONCE);
         let mut found = Found {
             partitions: Vec::with_capacity(partitions.len()),
-            unreadable: Vec::new(),
+            unreadable: damaged.into_iter().collect(),
         };
         while let Some((id, one)) = recovered.next().await {
             match one {
@@ -115,7 +117,7 @@ pub(super) fn recover<R: Replay>(
 }
 
 /// Trying again would not help.
-fn is_damage(error: &io::Error) -> bool {
+pub(super) fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::NotFound
@@ -223,15 +225,14 @@ async fn replay<R: Replay>(
         if next.unwrap_or(table.segment.next_offset) <= from {
             continue;
         }
-        let file = &chunk.file;
-        let bytes = shared.read(file).await.map_err(failed)?;
+        let bytes = bytes_of(shared, chunk).await.map_err(failed)?;
         let each = |header: &crate::record::BatchHeader| {
             if header.base_offset() >= from {
                 state.replay(header);
             }
         };
         codec::headers(&bytes, each).map_err(|damaged| {
-            let text = format!("chunk {}: {damaged}", file.file_id);
+            let text = format!("chunk {number}: {damaged}");
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
     }
