@@ -333,6 +333,49 @@ fn a_partition_that_was_cut_is_told_and_harms_no_other() {
 }
 
 #[test]
+fn a_start_that_was_broken_off_when_segments_were_stored_is_made_again() {
+    const JOURNAL: &str = "/topics/kafka/.tidegate/journal";
+    let place = Place::start(&[]);
+    let mut gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    client.create_topic("cut", 2);
+    for round in 0..5 {
+        for partition in 0..2 {
+            let answer = client.produce("cut", partition, batch(&[b"a", b"b"], None));
+            assert_eq!(answer.expect("an answer").base_offset, 2 * round);
+        }
+    }
+    gateway.kill();
+    let (_thread, bridge) = place.weed.bridge();
+    let list = |directory: &str| {
+        let list = List {
+            directory: directory.to_owned(),
+            limit: 100,
+            ..List::default()
+        };
+        wait(bridge.list(list)).expect("a page").entries
+    };
+    let folder = format!("{JOURNAL}/0");
+    let records = list(&folder);
+    assert!(!records.is_empty());
+    // It stores segments and removes the journal; with that back, it is as if it had not come so far.
+    let mut gateway = place.gateway(None, &["--shards", "1"]);
+    assert_eq!(gateway.connect().drain("cut", 0).len(), 10);
+    gateway.kill();
+    assert_eq!(list(JOURNAL), []);
+    for record in records {
+        wait(bridge.create(&folder, record, false)).expect("it is there again");
+    }
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    for partition in 0..2 {
+        assert_eq!(client.drain("cut", partition).len(), 10);
+        let answer = client.produce("cut", partition, batch(&[b"c"], None));
+        assert_eq!(answer.expect("an answer").base_offset, 10);
+    }
+}
+
+#[test]
 fn of_two_gateways_the_late_one_is_refused_and_notices_also_when_it_is_idle() {
     let place = Place::start(&[]);
     let first = place.gateway(None, &["--shards", "2"]);
