@@ -80,6 +80,16 @@ impl Poller {
         self.budget.set(BUDGET);
     }
 
+    /// One more operation of the running task. One that has done many waits for its next turn.
+    pub(crate) fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.budget.get() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.budget.set(self.budget.get() - 1);
+        Poll::Ready(())
+    }
+
     /// Takes a non-blocking socket under its watch.
     pub(crate) fn register(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Registered> {
         let mut sources = self.sources.borrow_mut();
@@ -183,12 +193,7 @@ impl Registered {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let budget = &self.poller.budget;
-        if budget.get() == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        budget.set(budget.get() - 1);
+        std::task::ready!(self.poller.poll_budget(cx));
         loop {
             if !self.with(side, |readiness, _| readiness.ready) {
                 self.with(side, |readiness, _| match &mut readiness.waiter {

@@ -5,12 +5,13 @@
 //! than another hands it on. Nothing has been read from it, so nothing else has to move.
 
 use crate::bell::Bell;
+use crate::poller::Poller;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A shard keeps what it accepts while it has at most this part more than the one with the fewest: with
 /// many connections the kernel's hash is even enough.
@@ -138,17 +139,23 @@ impl Member {
         }
     }
 
-    /// What another shard handed to this one; else `cx` is woken when one does.
-    pub(super) fn poll_handed(&self, cx: &mut Context<'_>) -> Option<Accepted> {
+    /// What another shard handed to this one. If there is nothing, `cx` is woken when there is. Pending:
+    /// the task has done enough for now.
+    pub(super) fn poll_handed(
+        &self,
+        poller: &Poller,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Accepted>> {
         let mut handed = self.group.inboxes[self.shard].lock();
-        let next = handed.connections.pop_front();
-        if next.is_none() {
+        if handed.connections.is_empty() {
             match &mut handed.waiter {
                 Some(waiter) => waiter.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
+            return Poll::Ready(None);
         }
-        next
+        std::task::ready!(poller.poll_budget(cx));
+        Poll::Ready(handed.connections.pop_front())
     }
 }
 

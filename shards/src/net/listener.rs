@@ -37,7 +37,7 @@ pub struct Listener {
     /// Other shards listen on the address too.
     member: Option<Member>,
     stopping: RefCell<Latched>,
-    /// While it lasts, nothing is accepted.
+    /// While it lasts, nothing is accepted, nor taken from other shards.
     pause: RefCell<Option<Sleep>>,
 }
 
@@ -113,15 +113,16 @@ impl Listener {
             return Poll::Ready(None);
         }
         loop {
-            while let Some(handed) = self.poll_handed(cx) {
-                if let Some(stream) = self.watch(handed) {
-                    return Poll::Ready(Some(stream));
-                }
-            }
             if let Some(pause) = &mut *self.pause.borrow_mut() {
                 std::task::ready!(Pin::new(pause).poll(cx));
             }
             self.pause.take();
+            if let Some(handed) = std::task::ready!(self.poll_handed(cx)) {
+                match self.watch(handed) {
+                    Some(stream) => return Poll::Ready(Some(stream)),
+                    None => continue,
+                }
+            }
             match std::task::ready!(self.socket.poll_io(Side::Read, cx, accept_now)) {
                 // No peer: it has gone already.
                 Ok((_, None)) => {}
@@ -138,8 +139,11 @@ impl Listener {
         }
     }
 
-    fn poll_handed(&self, cx: &mut Context<'_>) -> Option<Accepted> {
-        self.member.as_ref()?.poll_handed(cx)
+    fn poll_handed(&self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
+        match &self.member {
+            Some(member) => member.poll_handed(&self.poller, cx),
+            None => Poll::Ready(None),
+        }
     }
 
     /// The connection, if it is to stay here.
