@@ -37,8 +37,11 @@ const INFLATED_BYTES_MAX: usize = 256 << 20;
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 /// A stream without records is closed after this time, so that the broker can let go of the partition.
 const IDLE: Duration = Duration::from_secs(60);
-/// Before a stream is opened anew.
+/// Before a stream is opened anew: at first, and when that has failed often.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(4);
+/// For a broker that is to close a stream.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// While no stream can be opened for longer than this, producers are told to try again.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 /// For so long a broker that lost the stream may still write what it has: its interval, 5 s, and a bit.
@@ -207,6 +210,7 @@ impl Partitions {
 
     /// Sends what there is, until nothing comes any more.
     async fn publish_loop(self: Rc<Self>, id: PartitionId) {
+        let mut pause = REOPEN_PAUSE;
         loop {
             let outlet = self.inner.borrow().outlet(id);
             let ended = match outlet {
@@ -223,12 +227,18 @@ impl Partitions {
                 return;
             }
             if let Ended::Lost(why) = ended {
-                self.publishing(id, |publishing| {
+                let was_down = self.publishing(id, |publishing| {
+                    let was_down = publishing.down_since.is_some();
                     publishing.down_since.get_or_insert_with(Instant::now);
+                    was_down
                 });
+                pause = match was_down {
+                    Some(true) => (pause * 2).min(REOPEN_PAUSE_MAX),
+                    _ => REOPEN_PAUSE,
+                };
                 log_limited!(warn, partition = %id, why, "the stream to the broker of a partition has ended; another is opened, and what the broker may have lost is sent again");
             }
-            shards::sleep(REOPEN_PAUSE).await;
+            shards::sleep(pause).await;
         }
     }
 
@@ -365,7 +375,7 @@ impl Partitions {
     async fn close(self: &Rc<Self>, id: PartitionId, mut publisher: Publisher) {
         drop(publisher.messages);
         let ends = async { while publisher.acks.next().await.is_some() {} };
-        let _ = shards::timeout(REOPEN_PAUSE * 10, ends).await;
+        let _ = shards::timeout(CLOSED_WITHIN, ends).await;
         self.look(id).await;
     }
 
