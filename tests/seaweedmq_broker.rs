@@ -387,6 +387,9 @@ fn topics_grow_stop_and_go_as_others_do() {
     );
     client.create_topic("gone", 1);
     assert_eq!(client.latest("gone", 0), 0);
+    let (_thread, bridge) = weed.bridge();
+    let folder = || wait(bridge.lookup("/topics/kafka", "gone")).expect("an answer");
+    wait_for("its folder is gone", || folder().is_none());
     // Nor is what a gateway that ends has told of lost.
     let request = produce_request("g", vec![(1, batch(&[b"last"], None))], 1);
     let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
@@ -400,4 +403,6 @@ fn topics_grow_stop_and_go_as_others_do() {
     assert_eq!(client.latest("g", 1), 1);
     assert_eq!(client.drain("g", 1), [(0, Bytes::from("last"))]);
     assert_eq!(client.drain("g", 2).len(), 2);
+    // What brokers had of the topic that is gone did not bring it back.
+    assert!(folder().is_none());
 }

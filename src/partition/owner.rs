@@ -23,7 +23,7 @@ use shards::{BlockingError, ReplyTo, log_limited, turn};
 
 pub use self::compact::CleanerLimits;
 use self::compact::CleanerState;
-use self::publish::{Publishing, Unpublished};
+use self::publish::{FLUSHED_WITHIN, Publishing, Unpublished};
 use self::trim::PendingDeletion;
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
@@ -455,6 +455,10 @@ impl Partitions {
 
     /// Removes what a deleted topic has on the disk.
     pub async fn remove_topic(&self, topic: crate::wire::Uuid) {
+        if self.inner.borrow().is_brokers(topic) {
+            // What a broker has in memory would bring the folder back.
+            shards::sleep(FLUSHED_WITHIN).await;
+        }
         let remove = self.inner.borrow().store.remove_topic(topic);
         match self.shard.blocking(remove).await {
             Ok(Ok(())) => {}

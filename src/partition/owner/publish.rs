@@ -27,6 +27,7 @@ use crate::record::{Batch, Compression, RecordError, records};
 use crate::store::seaweedmq::broker::Outlet;
 use crate::store::seaweedmq::broker::envelope::{self, Clock};
 use crate::store::{PartitionId, Store};
+use crate::wire::Uuid;
 
 /// Bytes and records that a broker has not acknowledged yet; more waits.
 const FLYING_BYTES_MAX: usize = 8 << 20;
@@ -45,7 +46,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// While no stream can be opened for longer than this, producers are told to try again.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(5);
 /// For so long a broker that lost the stream may still write what it has: its interval, 5 s, and a bit.
-const FLUSHED_WITHIN: Duration = Duration::from_secs(7);
+pub(super) const FLUSHED_WITHIN: Duration = Duration::from_secs(7);
 /// For the flushes that a gateway waits for when it stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -574,6 +575,14 @@ impl Inner {
         match &self.store {
             Store::SeaweedMq(store) if self.slots.contains_key(&id) => store.outlet(id),
             _ => None,
+        }
+    }
+
+    /// Whether SeaweedMQ's brokers write the logs of a topic.
+    pub(super) fn is_brokers(&self, topic: Uuid) -> bool {
+        match &self.store {
+            Store::SeaweedMq(store) => store.is_brokers(topic),
+            Store::Local(_) => false,
         }
     }
 

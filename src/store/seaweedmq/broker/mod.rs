@@ -11,6 +11,7 @@ use super::layout::{NAMESPACE, TOPICS, time_name};
 use super::{ShardStore, Shared, inline_file};
 use crate::bridge::{Bridge, BridgeError, Changes, MessagePlace, Publisher};
 use crate::store::PartitionId;
+use crate::wire::Uuid;
 
 pub mod envelope;
 
@@ -30,6 +31,12 @@ pub struct Outlet {
 }
 
 impl ShardStore {
+    /// Whether brokers write the logs of a topic.
+    pub fn is_brokers(&self, topic: Uuid) -> bool {
+        let shared = &self.shared;
+        shared.brokers().contains(&topic) || shared.adopted().contains_key(&topic)
+    }
+
     /// Where records of a partition are to be published. `None` if no broker takes any.
     pub fn outlet(&self, id: PartitionId) -> Option<Outlet> {
         self.shared.outlet(id)
