@@ -505,8 +505,8 @@ fn rules(gateway: &Gateway, topic: &Topic, target: Option<Target>) -> Rules {
     let config = gateway.config();
     Rules {
         mode: match (config.record_validation, target) {
-            (RecordValidation::Header, None) => Mode::Header,
-            // What is written anew is read anyway.
+            (RecordValidation::Header, None) if !topic.is_brokers() => Mode::Header,
+            // What is written anew, or taken apart for brokers, is read anyway.
             _ => Mode::Full,
         },
         timestamp_type: topic.config.timestamp_type,

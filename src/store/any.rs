@@ -164,7 +164,7 @@ fn other_kind() -> ! {
 pub enum Log {
     Local(local::Log),
     SeaweedMq(seaweedmq::Log),
-    /// Of a topic that others made; it is only read.
+    /// SeaweedMQ's brokers write it.
     Adopted(seaweedmq::adopted::Log),
 }
 
@@ -197,7 +197,7 @@ impl Log {
         either!(Log, self, log => log.size_bytes(), Log::Adopted(log) => log.size_bytes())
     }
 
-    /// The log, if others write it.
+    /// The log, if SeaweedMQ's brokers write it.
     pub fn adopted(&self) -> Option<&seaweedmq::adopted::Log> {
         match self {
             Log::Adopted(log) => Some(log),
@@ -231,7 +231,7 @@ impl Log {
         match self {
             Log::Local(log) => AppendPlan::Local(log.plan_append(batches, now_ms)),
             Log::SeaweedMq(log) => AppendPlan::SeaweedMq(log.plan_append(batches, now_ms)),
-            Log::Adopted(_) => unreachable!("what is only read takes no batches"),
+            Log::Adopted(_) => unreachable!("what brokers write takes no batches"),
         }
     }
 
@@ -271,7 +271,7 @@ impl Log {
                 local::Expired::Before(offset) => Expired::Before(offset),
                 local::Expired::Unknown(plan) => Expired::Unknown(AgePlan::Local(plan)),
             },
-            // What others wrote is theirs to remove.
+            // What brokers wrote may be others' too: it is theirs to remove.
             Log::Adopted(_) => Expired::Nothing,
             Log::SeaweedMq(log) => {
                 let before = log.expired(keep, now_ms);

@@ -32,8 +32,10 @@ use crate::wire::Uuid;
 /// Bytes and records that a broker has not acknowledged yet; more waits.
 const FLYING_BYTES_MAX: usize = 8 << 20;
 const FLYING_MAX: usize = 50_000;
-/// A batch inflates to no more, in bytes; it was checked when it came.
-const INFLATED_BYTES_MAX: usize = 256 << 20;
+/// What a batch inflates to was checked when it came.
+const INFLATED_BYTES_MAX: usize = i32::MAX as usize;
+/// Of what a shard may hold, the part that one partition may: others are to go on when its broker does not.
+const PARTITION_SHARE: usize = 4;
 /// A broker that acknowledges nothing for so long is asked whether it is there.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 /// A stream without records is closed after this time, so that the broker can let go of the partition.
@@ -153,10 +155,11 @@ impl Partitions {
 
     fn take_in(self: &Rc<Self>, request: Produce, reply: ReplyTo<Reply>) {
         let now = now_ms();
+        let bytes_max = self.limits.uncommitted_bytes / PARTITION_SHARE;
         let mut inner = self.inner.borrow_mut();
         let mut parts = Vec::with_capacity(request.batches.len());
         for (id, batch) in request.batches {
-            let taken = inner.take_in(id, batch, request.durability, now);
+            let taken = inner.take_in(id, batch, request.durability, now, bytes_max);
             parts.push((id, taken));
         }
         drop(inner);
@@ -592,6 +595,7 @@ impl Inner {
         batch: Batch,
         durability: Durability,
         now: i64,
+        bytes_max: usize,
     ) -> Result<Taken, PartitionError> {
         self.slot_as_it_is(id)?;
         if self.outlet(id).is_none() {
@@ -599,10 +603,13 @@ impl Inner {
         }
         let slot = self.slots.get_mut(&id).ok_or(PartitionError::Unknown)?;
         let publishing = slot.publishing.get_or_insert_default();
-        if publishing.is_unavailable() {
+        if publishing.is_unavailable() || publishing.published.bytes() > bytes_max {
             return Err(PartitionError::NoBroker);
         }
         let header = *batch.header();
+        if header.record_count() < 1 {
+            return Err(PartitionError::Corrupt);
+        }
         let (offset_to, offset) = oneshot();
         let producers = slot.partition.producers_mut();
         if header.has_producer_id()
@@ -622,7 +629,7 @@ impl Inner {
         }
         let published = &mut publishing.published;
         let before = published.bytes();
-        let (count, bytes) = (header.record_count().max(0) as u64, batch.size_in_bytes());
+        let (count, bytes) = (header.record_count() as u64, batch.size_in_bytes());
         let position = published.push(batch);
         published.wait(position, durability, offset_to);
         self.published_bytes += published.bytes() - before;

@@ -1,5 +1,6 @@
 //! The store in SeaweedFS: logs of partitions as segments in SeaweedMQ's layout, written by the gateway
-//! itself and not through SeaweedMQ's brokers, which acknowledge what they have in memory only.
+//! itself and not through SeaweedMQ's brokers, which acknowledge what they have in memory only. Topics that
+//! these are to write all the same are in [`broker`] and [`adopted`].
 //!
 //! A commit uploads the large chunks of all partitions of a shard and writes one record to the shard's
 //! [`journal`], in a transaction that proves that the store still is this gateway's ([`fence`]). It is
