@@ -270,6 +270,39 @@ fn others_may_write_at_the_same_time_also_topics_that_they_have_made() {
 }
 
 #[test]
+fn others_see_records_at_once_with_their_values_in_front() {
+    let weed = Weed::start();
+    let data = data_folder();
+    let gateway = gateway(&weed, &data, None);
+    let mut client = gateway.connect();
+    client.create_topic_with("tailed", 1, &BROKER);
+    let mut builder = Builder::new();
+    builder.append(now_ms(), Some(b"k"), Some(b"plain"), &[]);
+    builder.append(now_ms(), None, Some(b"more"), &[(b"h", Some(b"x"))]);
+    let request = produce_request("tailed", vec![(0, builder.build())], 1);
+    let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
+    let answer = &answer.responses[0].partition_responses[0];
+    assert_eq!(
+        (answer.error_code, answer.base_offset),
+        (ErrorCode::NONE, 0)
+    );
+    // As a program of SeaweedMQ asks the broker.
+    let (_thread, bridge) = weed.bridge();
+    wait_for("servers are known", || {
+        wait(bridge.message_place("kafka", "tailed", 0)).is_ok()
+    });
+    let place = wait(bridge.message_place("kafka", "tailed", 0)).expect("a place");
+    let seen = wait(bridge.fetch_messages(&place, 0, 10))
+        .expect("messages")
+        .messages;
+    assert_eq!(
+        (&seen[0].key[..], &seen[0].value[..]),
+        (&b"k"[..], &b"plain"[..])
+    );
+    assert!(seen[1].value.starts_with(b"more") && seen[1].value.len() > 4);
+}
+
+#[test]
 fn whatever_process_ends_under_load_nothing_acknowledged_is_lost_and_nothing_comes_twice() {
     let mut weed = weed();
     let data = data_folder();
