@@ -68,20 +68,53 @@ enum Doing {
     Revoking,
 }
 
-/// A consumer, as Java's and librdkafka's are: one request at a time.
+/// What sets clients' libraries apart in how they go through rebalances.
+#[derive(Debug)]
+struct Library {
+    /// After ILLEGAL_GENERATION it joins again under its id.
+    keeps_id: bool,
+    /// It commits what it is about to give up, before it joins again.
+    commits_what_it_gives_up: bool,
+    /// It heartbeats from the answer to its JoinGroup on, while it waits for that to its SyncGroup.
+    heartbeats_in_sync: bool,
+    /// A thread of its own heartbeats while the application is stuck with records, and leaves when that is
+    /// so for too long (`max.poll.interval.ms`, which is the rebalance timeout).
+    heartbeats_when_stuck: bool,
+}
+
+const JAVA: Library = Library {
+    keeps_id: true,
+    commits_what_it_gives_up: true,
+    heartbeats_in_sync: true,
+    heartbeats_when_stuck: true,
+};
+const LIBRDKAFKA: Library = Library {
+    heartbeats_in_sync: false,
+    ..JAVA
+};
+/// One loop does all, and the application commits when it likes.
+const PLAIN: Library = Library {
+    keeps_id: false,
+    commits_what_it_gives_up: false,
+    heartbeats_in_sync: false,
+    heartbeats_when_stuck: false,
+};
+
+/// A consumer: one request at a time, but for heartbeats.
 struct Client {
     group: usize,
+    library: &'static Library,
     instance_id: Option<StrBytes>,
     /// What it can share partitions out by, in the order of its preference.
     protocols: Vec<ClientAssignor>,
-    /// It joins again under its id when its generation is over.
-    keeps_id: bool,
     session_ms: i32,
     rebalance_ms: i32,
     version: i16,
     is_up: bool,
     /// It does nothing before.
     paused_until: i64,
+    /// Since when only its application does nothing.
+    stuck_since: Option<i64>,
     /// Events for an earlier life mean nothing.
     life: u64,
     member_id: StrBytes,
@@ -287,7 +320,7 @@ impl World {
             group: n % self.names.len(),
             instance_id: is_static.then(|| format!("instance-{n}").into()),
             protocols,
-            keeps_id: rng.random_ratio(2, 3),
+            library: [&JAVA, &LIBRDKAFKA, &PLAIN][rng.random_range(0..3_usize)],
             session_ms: rng.random_range(6000..=10_000),
             rebalance_ms: rng.random_range(8000..=30_000),
             version: if is_static {
@@ -297,6 +330,7 @@ impl World {
             },
             is_up: false,
             paused_until: 0,
+            stuck_since: None,
             life: 0,
             member_id: StrBytes::default(),
             generation: -1,
@@ -577,11 +611,10 @@ impl World {
             return;
         }
         if one.paused_until > now_ms {
-            let ms = one.paused_until - now_ms;
-            return self.wake(client, ms);
+            return self.tick_paused(client);
         }
         match one.waits {
-            Some((_, until)) if until > now_ms => return,
+            Some((_, until)) if until > now_ms => return self.tick_waiting(client),
             Some(_) => {
                 // No answer: it asks again.
                 one.waits = None;
@@ -606,6 +639,39 @@ impl World {
             Doing::Fetching => self.fetch(client),
             Doing::Reading => self.read(client),
         }
+    }
+
+    /// It waits for an answer.
+    fn tick_waiting(&mut self, client: usize) {
+        let one = &self.clients[client];
+        if one.doing == Doing::Syncing && one.library.heartbeats_in_sync {
+            self.heartbeat_beside(client);
+            self.wake(client, HEARTBEAT_MS);
+        }
+    }
+
+    fn tick_paused(&mut self, client: usize) {
+        let one = &self.clients[client];
+        let ms = one.paused_until - self.now_ms;
+        let is_member = one.doing == Doing::Reading && one.consumer.is_none();
+        match one.stuck_since {
+            Some(since) if is_member && one.library.heartbeats_when_stuck => {
+                if self.now_ms - since > i64::from(one.rebalance_ms) {
+                    self.give_membership_up(client);
+                    return self.wake(client, ms);
+                }
+                self.heartbeat_beside(client);
+                self.wake(client, ms.min(HEARTBEAT_MS));
+            }
+            _ => self.wake(client, ms),
+        }
+    }
+
+    /// A heartbeat beside another request, for whose answer the client does not wait.
+    fn heartbeat_beside(&mut self, client: usize) {
+        let waits = self.clients[client].waits;
+        self.heartbeat(client);
+        self.clients[client].waits = waits;
     }
 
     fn forget_membership(&mut self, client: usize) {
@@ -686,6 +752,9 @@ impl World {
             protocol_name: response.protocol_name.clone(),
             assignments,
         };
+        if one.library.heartbeats_in_sync {
+            self.wake(client, HEARTBEAT_MS);
+        }
         self.send(client, REQUEST_TIMEOUT_MS, move || {
             GroupRequest::Sync(request.clone())
         });
@@ -775,9 +844,15 @@ impl World {
         if self.clients[client].rejoins {
             return self.join(client);
         }
-        if !self.clients[client].owned.is_empty() && self.rng.random_ratio(1, 3) {
-            return self.commit(client);
+        let owned = &self.clients[client].owned;
+        if !owned.is_empty() && self.rng.random_ratio(1, 3) {
+            let owned = owned.clone();
+            return self.commit(client, owned);
         }
+        self.heartbeat(client);
+    }
+
+    fn heartbeat(&mut self, client: usize) {
         let one = &self.clients[client];
         let request = heartbeat::Request {
             group_id: self.names[one.group].clone(),
@@ -790,16 +865,19 @@ impl World {
         });
     }
 
-    fn commit(&mut self, client: usize) {
+    fn commit(&mut self, client: usize, partitions: BTreeSet<i32>) {
         let group = self.clients[client].group;
         let mut offsets = Vec::new();
         let mut said = Vec::new();
-        for partition in self.clients[client].owned.clone() {
+        for partition in partitions {
             if !consumers::is_first_topic(partition) {
                 continue;
             }
             let step = self.rng.random_range(0..10);
-            let position = self.clients[client].positions.entry(partition).or_default();
+            // Where it has not read from yet there is nothing to be committed.
+            let Some(position) = self.clients[client].positions.get_mut(&partition) else {
+                continue;
+            };
             *position += step;
             said.push((group, partition, *position));
             offsets.push((of(partition), committed(*position)));
@@ -842,6 +920,9 @@ impl World {
                 }
                 one.doing = Doing::Reading;
                 self.wake(client, HEARTBEAT_MS);
+            }
+            GroupReply::Done(Ok(())) if one.consumer.is_none() && one.doing == Doing::Revoking => {
+                self.join(client);
             }
             GroupReply::Done(Ok(())) => self.wake(client, HEARTBEAT_MS),
             GroupReply::Done(Err(error)) | GroupReply::Offsets(Err(error)) => {
@@ -894,12 +975,27 @@ impl World {
         let one = &mut self.clients[client];
         let is_cooperative = one.is_cooperative();
         one.rejoins = is_cooperative && !one.owned.is_subset(&assigned);
-        one.positions.retain(|partition, _| {
-            is_cooperative && assigned.contains(partition) && one.owned.contains(partition)
-        });
+        let revoked: BTreeSet<_> = one.owned.difference(&assigned).copied().collect();
+        one.positions
+            .retain(|partition, _| is_cooperative && one.owned.contains(partition));
         one.owned = assigned;
+        if one.rejoins && one.library.commits_what_it_gives_up {
+            return self.give_up(client, revoked);
+        }
+        one.positions
+            .retain(|partition, _| !revoked.contains(partition));
         one.doing = Doing::Fetching;
         self.fetch(client);
+    }
+
+    /// Commits what is given up; then it joins again.
+    fn give_up(&mut self, client: usize, partitions: BTreeSet<i32>) {
+        self.clients[client].doing = Doing::Revoking;
+        self.commit(client, partitions);
+        let Client {
+            positions, owned, ..
+        } = &mut self.clients[client];
+        positions.retain(|partition, _| owned.contains(partition));
     }
 
     fn assigned(&self, bytes: Bytes) -> BTreeSet<i32> {
@@ -918,7 +1014,7 @@ impl World {
         }
         match error {
             // Java's consumer and librdkafka are the same member still; others begin anew.
-            ErrorCode::ILLEGAL_GENERATION if self.clients[client].keeps_id => {
+            ErrorCode::ILLEGAL_GENERATION if self.clients[client].library.keeps_id => {
                 let id = self.clients[client].member_id.clone();
                 self.forget_membership(client);
                 self.clients[client].member_id = id;
@@ -928,7 +1024,15 @@ impl World {
             | ErrorCode::GROUP_ID_NOT_FOUND => {
                 self.forget_membership(client);
             }
-            ErrorCode::REBALANCE_IN_PROGRESS => self.clients[client].doing = Doing::Idle,
+            ErrorCode::REBALANCE_IN_PROGRESS => {
+                let one = &self.clients[client];
+                let gives_up = one.doing == Doing::Reading && !one.is_cooperative();
+                if gives_up && one.library.commits_what_it_gives_up && !one.owned.is_empty() {
+                    let owned = one.owned.clone();
+                    return self.give_up(client, owned);
+                }
+                self.clients[client].doing = Doing::Idle;
+            }
             ErrorCode::COORDINATOR_NOT_AVAILABLE
             | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
             | ErrorCode::NOT_COORDINATOR => {
@@ -957,6 +1061,7 @@ impl World {
         self.clients[client].life += 1;
         self.clients[client].is_up = true;
         self.clients[client].paused_until = 0;
+        self.clients[client].stuck_since = None;
         self.clients[client].waits = None;
         self.forget_membership(client);
         self.name_consumer(client);
@@ -965,13 +1070,26 @@ impl World {
 
     fn stop_client(&mut self, client: usize) {
         self.note(format_args!("{client} is down"));
+        self.note_withheld(client);
+        self.clients[client].life += 1;
+        self.clients[client].is_up = false;
+        self.clients[client].waits = None;
+        self.forget_membership(client);
+    }
+
+    fn note_withheld(&mut self, client: usize) {
         let one = &self.clients[client];
         if one.is_cooperative() && one.instance_id.is_some() && one.consumer.is_none() {
             // It may be in the next one without knowing.
             self.withheld.insert(one.group, one.generation + 1);
         }
-        self.clients[client].life += 1;
-        self.clients[client].is_up = false;
+    }
+
+    /// Its application is stuck for too long: it is no member until that takes records again.
+    fn give_membership_up(&mut self, client: usize) {
+        self.note(format_args!("{client} is stuck for too long"));
+        self.say_that_it_leaves(client);
+        self.note_withheld(client);
         self.clients[client].waits = None;
         self.forget_membership(client);
     }
@@ -981,7 +1099,13 @@ impl World {
         if one.consumer.is_some() {
             return self.leave_as_consumer(client);
         }
-        // Static members do not say that they go.
+        self.say_that_it_leaves(client);
+        self.stop_client(client);
+    }
+
+    /// Static members do not.
+    fn say_that_it_leaves(&mut self, client: usize) {
+        let one = &self.clients[client];
         if !one.member_id.is_empty() && one.instance_id.is_none() {
             let request = GroupRequest::Leave {
                 group: self.names[one.group].clone(),
@@ -994,7 +1118,6 @@ impl World {
                 groups.handle(request, u64::MAX, String::new(), now, out)
             });
         }
-        self.stop_client(client);
     }
 
     fn churn(&mut self) {
@@ -1008,8 +1131,14 @@ impl World {
             20..40 => self.stop_client(client),
             40..60 => {
                 let ms = self.rng.random_range(1000..30_000);
-                self.note(format_args!("{client} pauses for {ms} ms"));
+                let is_stuck = self.rng.random_ratio(1, 2);
+                self.note(format_args!(
+                    "{client} pauses for {ms} ms, stuck: {is_stuck}"
+                ));
                 self.clients[client].paused_until = self.now_ms + ms;
+                self.clients[client].stuck_since = is_stuck.then_some(self.now_ms);
+                // Who heartbeats beside goes on with it.
+                self.wake(client, HEARTBEAT_MS);
             }
             60..64 if self.groups.is_some() => self.crash_coordinator(),
             64..68 => self.delete_or_commit(),

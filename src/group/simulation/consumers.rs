@@ -188,7 +188,10 @@ impl World {
         match doing {
             Doing::Revoking => self.take_told(client),
             Doing::Fetching => self.fetch(client),
-            Doing::Reading if self.commits_now(client) => self.commit(client),
+            Doing::Reading if self.commits_now(client) => {
+                let owned = self.clients[client].owned.clone();
+                self.commit(client, owned);
+            }
             Doing::Idle | Doing::Joining | Doing::Syncing | Doing::Reading => {
                 self.send_heartbeat(client)
             }
