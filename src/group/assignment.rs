@@ -1,6 +1,6 @@
 //! Looking into what a leader assigns, where it is in the consumer protocol.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -41,6 +41,30 @@ pub fn find_twice<'a>(
         }
     }
     None
+}
+
+/// Whether a member has said that it owns a partition that nobody is assigned: one that it is to give up
+/// first, so that the next generation can give it to another (KIP-429).
+pub fn is_withheld<'a>(metadata: Bytes, assignments: impl Iterator<Item = &'a Bytes>) -> bool {
+    let Ok(subscription) = consumer_protocol::decode::<Subscription>(metadata) else {
+        return false;
+    };
+    let flat = |parts: Vec<consumer_protocol::TopicPartition>| {
+        let pairs = parts.into_iter().flat_map(|part| {
+            let topic = part.topic;
+            let indexes = part.partitions.into_iter();
+            indexes.map(move |index| (topic.clone(), index))
+        });
+        pairs.collect::<HashSet<_>>()
+    };
+    let mut owned = flat(subscription.owned_partitions);
+    for bytes in assignments {
+        if let Ok(assignment) = consumer_protocol::decode::<Assignment>(bytes.clone()) {
+            let given = flat(assignment.assigned_partitions);
+            owned.retain(|pair| !given.contains(pair));
+        }
+    }
+    !owned.is_empty()
 }
 
 /// What a member is assigned, where that can be read and says nothing else.

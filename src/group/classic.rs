@@ -489,6 +489,11 @@ impl Group {
         self.keep_alive(&member_id, step);
         self.update(&member_id, Terms::of(&join.request), join.ticket, step);
         match self.state {
+            // It comes back as the one who has what it is assigned, so it does not give up the rest and
+            // join again, as its old self was to.
+            State::Stable if step.rules.check_assignments && self.is_withheld(&old_terms) => {
+                self.prepare_rebalance(Reason::StaticBack, step);
+            }
             State::Stable if self.protocol == self.elect_protocol() => {
                 let instance_id = join.request.group_instance_id.unwrap_or_default();
                 let replaced = Replaced {
@@ -507,6 +512,13 @@ impl Group {
             State::CompletingRebalance => self.prepare_rebalance(Reason::StaticBack, step),
             _ => self.complete_if_all_joined(step),
         }
+    }
+
+    /// Whether this generation has a partition for nobody, as who had these terms was to give it up.
+    fn is_withheld(&self, terms: &Terms) -> bool {
+        let metadata = terms.metadata(self.protocol.as_ref());
+        let assignments = self.members.values().map(|member| &member.assignment);
+        self.is_consumers() && assignment::is_withheld(metadata, assignments)
     }
 
     /// Gives a member another id, with all that it has. What it said before comes back.

@@ -50,6 +50,12 @@ pub struct Member {
 }
 
 impl Terms {
+    /// What the leader is told with this protocol.
+    pub fn metadata(&self, protocol: Option<&StrBytes>) -> Bytes {
+        let chosen = self.protocols.iter().find(|p| Some(&p.name) == protocol);
+        chosen.map(|p| p.metadata.clone()).unwrap_or_default()
+    }
+
     /// Copies them out of the request's frame.
     pub fn of(request: &Request) -> Self {
         let mut protocols: Vec<Protocol> = Vec::with_capacity(request.protocols.len());
@@ -117,9 +123,7 @@ impl Member {
 
     /// What it tells the leader with this protocol.
     pub fn metadata(&self, protocol: Option<&StrBytes>) -> Bytes {
-        let protocols = &self.terms.protocols;
-        let chosen = protocols.iter().find(|p| Some(&p.name) == protocol);
-        chosen.map(|p| p.metadata.clone()).unwrap_or_default()
+        self.terms.metadata(protocol)
     }
 
     /// Nothing to expect of it for now: the group owes it an answer.

@@ -17,7 +17,7 @@
 //! | join without a member id (KIP-394) | gets an id; is expected until its session ends | the same | the same | the same |
 //! | join, new | waits -> PreparingRebalance (initial delay) | waits | waits -> PreparingRebalance | waits -> PreparingRebalance |
 //! | join, known | UNKNOWN_MEMBER_ID | waits | same protocols: answered with this generation; else as new | the leader, or other protocols: as new; else answered with this generation |
-//! | join, static instance without a member id (KIP-345) | as new | takes the old one's place, which is fenced | the same -> PreparingRebalance | the same; without a rebalance if the protocol stays |
+//! | join, static instance without a member id (KIP-345) | as new | takes the old one's place, which is fenced | the same -> PreparingRebalance | the same; without a rebalance if the protocol stays, and the old one was to give up nothing (KIP-429; Kafka does not look at that) |
 //! | all have joined, or the time to rebalance is over | | those missing are out, all who wait are answered -> CompletingRebalance; nobody left -> Empty | | |
 //! | sync of the leader | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS | stored, then all who wait are answered -> Stable | answered |
 //! | sync of another | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS | waits | answered |

@@ -191,10 +191,6 @@ struct World {
     /// The oracle: who had what in which generation, and what was acknowledged.
     owners: HashMap<(usize, i32, i32), StrBytes>,
     acknowledged: HashMap<(usize, i32), i64>,
-    /// The last generation of a group in which a cooperative static member went down. If it comes back in
-    /// its place it does not join again, and what it was to give up goes to nobody before the next
-    /// generation; so it is with Kafka's coordinator too.
-    withheld: HashMap<usize, i32>,
     /// What a commit says, until it is answered.
     commits: HashMap<Ticket, Vec<(usize, i32, i64)>>,
     /// The last assignment gave a partition twice.
@@ -277,7 +273,6 @@ impl World {
             log: Vec::new(),
             owners: HashMap::new(),
             acknowledged: HashMap::new(),
-            withheld: HashMap::new(),
             commits: HashMap::new(),
             faulty: false,
             has_crashed: false,
@@ -1070,26 +1065,16 @@ impl World {
 
     fn stop_client(&mut self, client: usize) {
         self.note(format_args!("{client} is down"));
-        self.note_withheld(client);
         self.clients[client].life += 1;
         self.clients[client].is_up = false;
         self.clients[client].waits = None;
         self.forget_membership(client);
     }
 
-    fn note_withheld(&mut self, client: usize) {
-        let one = &self.clients[client];
-        if one.is_cooperative() && one.instance_id.is_some() && one.consumer.is_none() {
-            // It may be in the next one without knowing.
-            self.withheld.insert(one.group, one.generation + 1);
-        }
-    }
-
     /// Its application is stuck for too long: it is no member until that takes records again.
     fn give_membership_up(&mut self, client: usize) {
         self.note(format_args!("{client} is stuck for too long"));
         self.say_that_it_leaves(client);
-        self.note_withheld(client);
         self.clients[client].waits = None;
         self.forget_membership(client);
     }
@@ -1335,11 +1320,7 @@ impl World {
                 }
                 owned.extend(client.owned.iter().copied());
             }
-            let is_withheld = self
-                .withheld
-                .get(&n)
-                .is_some_and(|last| generation <= *last);
-            if owned != (0..self.partitions).collect() && !is_withheld {
+            if owned != (0..self.partitions).collect() {
                 self.fail(&format!("of {name} only {owned:?} are read"));
             }
         }

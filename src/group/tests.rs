@@ -7,7 +7,7 @@ use super::load::Replay;
 use super::offsets::Committed;
 use super::*;
 use crate::record::Builder;
-use crate::wire::consumer_protocol::{self, Assignment};
+use crate::wire::consumer_protocol::{self, Assignment, Subscription};
 use crate::wire::join_group::JoinGroupRequestProtocol;
 use crate::wire::leave_group::MemberIdentity;
 use crate::wire::sync_group::SyncGroupRequestAssignment;
@@ -491,6 +491,39 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_old_self() {
             .iter()
             .any(|m| m.member_id == told.member_id)
     );
+}
+
+/// KIP-429: what it was to give up goes to nobody else in this generation, and it does not know that any
+/// more.
+#[test]
+fn a_static_member_that_was_to_give_something_up_comes_back_with_a_rebalance() {
+    let owner_of = |partitions: &[i32]| {
+        let owned = consumer_protocol::TopicPartition {
+            topic: "t".into(),
+            partitions: partitions.to_vec(),
+        };
+        let subscription = Subscription {
+            topics: vec!["t".into()],
+            owned_partitions: vec![owned],
+            ..Subscription::default()
+        };
+        let metadata = consumer_protocol::encode(&subscription, 1);
+        As {
+            protocols: vec![("range", metadata.to_vec().leak())],
+            ..instance("i", 9)
+        }
+    };
+    // It is assigned 0, and the other one 1.
+    for (owned, state) in [
+        (&[0][..], State::Stable),
+        (&[0, 1], State::Stable),
+        (&[0, 7], State::PreparingRebalance),
+    ] {
+        let (mut room, _) = Room::stable(&[owner_of(owned), new_member()]);
+        room.join(&owner_of(&[]));
+        room.appended(Ok(()));
+        assert_eq!(room.group.state(), state, "{owned:?}");
+    }
 }
 
 #[test]
