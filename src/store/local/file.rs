@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,6 +11,8 @@ use super::fault::{Op, meet, short_write};
 
 /// Linux takes at most this many slices in one call (`IOV_MAX`).
 const SLICES_PER_CALL: usize = 1024;
+/// No disk asks for more than such multiples, of what is written past the page cache.
+pub(crate) const PAGE: u64 = 4096;
 
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
@@ -33,6 +35,18 @@ pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .open(path)
+}
+
+/// As [`open_or_make`], to be written past the page cache if its file system can do that.
+pub(crate) fn open_direct(path: &Path) -> io::Result<File> {
+    meet(Op::Make)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    match options.clone().custom_flags(direct).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => options.open(path),
+        opened => opened,
+    }
 }
 
 /// Makes an empty file, for reading and writing. What it held before is gone.
@@ -100,6 +114,15 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Resu
     file.write_all_at(bytes, position)
 }
 
+/// Writes whole pages, which lie at a page boundary in memory, to a file of [`open_direct`].
+pub(crate) fn write_pages_at(file: &File, pages: &[u8], position: u64) -> io::Result<()> {
+    if let Some(len) = short_write(Op::Write, pages.len()) {
+        file.write_all_at(&pages[..len - len % PAGE as usize], position)?;
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.write_all_at(pages, position)
+}
+
 /// Writes all slices one after the other from `position` on.
 pub(crate) fn write_all_vectored_at(
     file: &File,
@@ -141,12 +164,12 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     file.set_len(len)
 }
 
-/// Takes room on the disk for the first `len` bytes.
+/// Takes room on the disk for the first `len` bytes; the file is no longer for it.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     meet(Op::Allocate)?;
     Ok(rustix::fs::fallocate(
         file,
-        rustix::fs::FallocateFlags::empty(),
+        rustix::fs::FallocateFlags::KEEP_SIZE,
         0,
         len,
     )?)

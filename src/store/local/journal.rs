@@ -29,19 +29,20 @@
 //!     then   the batches themselves, whose own CRCs cover them
 //! ```
 //! The salt is random for each use of a file, so that neither an older use's groups nor bytes that a
-//! producer chose can pass for a group. Groups begin at page boundaries, so that overwriting a file
-//! used before never has to read a page first. Sequences grow over the files of a shard, which has a
+//! producer chose can pass for a group. Groups begin at page boundaries and are written past the page
+//! cache. Beyond the last group of a new file zeros are written ahead, and used files are used again,
+//! as a sync costs half if nothing but the data is new to the file system. Sequences grow over the files of a shard, which has a
 //! partition for the whole of a run: of two entries for the same offsets the later one holds, and the
 //! earlier was refused.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::file::{
-    self, be_u32, be_u64, open_or_make, read_at, read_full_at, sync_dir, write_all_vectored_at,
+    self, PAGE, be_u32, be_u64, open_direct, read_at, read_full_at, sync_dir, write_pages_at,
 };
 use super::log::AppendPlan;
 use crate::record::batch::BatchHeader;
@@ -51,15 +52,18 @@ use crate::wire::Uuid;
 const FILE_MAGIC: &[u8; 8] = b"TIDEJRNL";
 const GROUP_MAGIC: &[u8; 4] = b"TJGR";
 const VERSION: u32 = 1;
-const PAGE: u64 = 4096;
 const GROUP_HEADER_LEN: usize = 28;
 const ENTRY_HEADER_LEN: usize = 36;
 /// Size a journal file is made with. A group that is larger gets a file that fits it.
 pub const FILE_BYTES: u64 = 64 << 20;
 /// More used files than this ask for a checkpoint.
-const FILES_BEFORE_CHECKPOINT: usize = 2;
+const FILES_BEFORE_CHECKPOINT: usize = 3;
 /// Files kept for another use.
-const SPARES_MAX: usize = FILES_BEFORE_CHECKPOINT + 2;
+const SPARES_MAX: usize = 2 * FILES_BEFORE_CHECKPOINT;
+/// What is written at once.
+const CHUNK: usize = 1 << 20;
+/// Zeros are written up to the next multiple of this.
+const STEP: u64 = 1 << 20;
 /// A group's header may not claim more; a commit never holds more batches.
 const ENTRIES_MAX: u32 = 1 << 22;
 
@@ -77,7 +81,7 @@ pub(super) struct Journal {
 
 struct Current {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<JournalFile>,
     salt: u64,
     position: u64,
     capacity: u64,
@@ -93,7 +97,7 @@ pub(super) struct Slot {
 }
 
 enum Target {
-    Open(Arc<File>),
+    Open(Arc<JournalFile>),
     Make {
         path: PathBuf,
         recycled: Option<PathBuf>,
@@ -156,7 +160,7 @@ impl Journal {
     }
 
     /// The group in `slot` is durable.
-    pub fn written(&mut self, slot: &Slot, bytes: u64, file: Arc<File>) {
+    pub fn written(&mut self, slot: &Slot, bytes: u64, file: Arc<JournalFile>) {
         if let Target::Make { path, .. } = &slot.target {
             self.current = Some(Current {
                 path: path.clone(),
@@ -235,7 +239,7 @@ pub(super) fn random_salt() -> u64 {
 impl Slot {
     /// Writes the batches of `plans` as one group and syncs. Blocking.
     /// Gives the file and the bytes that the group takes there.
-    pub fn write(&self, plans: &[&AppendPlan]) -> io::Result<(Arc<File>, u64)> {
+    pub fn write(&self, plans: &[&AppendPlan]) -> io::Result<(Arc<JournalFile>, u64)> {
         let file = match &self.target {
             Target::Open(file) => file.clone(),
             Target::Make { path, recycled } => Arc::new(self.make(path, recycled.as_deref())?),
@@ -245,27 +249,26 @@ impl Slot {
             .flat_map(|p| p.batches().iter().map(|b| (p.id(), b)))
             .collect();
         let header = self.group_header(&batches);
-        let mut slices = Vec::with_capacity(1 + 2 * batches.len());
-        slices.push(IoSlice::new(&header));
-        slices.extend(batches.iter().flat_map(|(_, b)| b.io_slices()));
-        let bytes: usize = slices.iter().map(|s| s.len()).sum();
-        let padded = (bytes as u64).next_multiple_of(PAGE);
-        let padding = [0; PAGE as usize];
-        slices.push(IoSlice::new(&padding[..(padded - bytes as u64) as usize]));
-        write_all_vectored_at(&file, &mut slices, self.position)?;
-        file::sync(&file)?;
-        Ok((file, padded))
+        let parts = batches.iter().flat_map(|(_, b)| [&b.head[..], &b.body[..]]);
+        let end = file.write(std::iter::once(&header[..]).chain(parts), self.position)?;
+        file.write_ahead(end, self.capacity)?;
+        file::sync(&file.file)?;
+        Ok((file, end - self.position))
     }
 
-    fn make(&self, path: &Path, recycled: Option<&Path>) -> io::Result<File> {
+    fn make(&self, path: &Path, recycled: Option<&Path>) -> io::Result<JournalFile> {
         if let Some(old) = recycled {
             // One that is not there was to be made by a write that failed.
             file::rename_if_there(old, path)?;
         }
-        let file = open_or_make(path)?;
+        let file = open_direct(path)?;
         if file::len(&file)? < self.capacity {
             file::allocate(&file, self.capacity)?;
         }
+        let file = JournalFile {
+            file,
+            buffer: Mutex::new(Vec::new()),
+        };
         let mut header = [0; 36];
         header[..8].copy_from_slice(FILE_MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_be_bytes());
@@ -273,7 +276,7 @@ impl Slot {
         header[24..32].copy_from_slice(&self.sequence.to_be_bytes());
         let crc = crc32c::crc32c(&header[..32]);
         header[32..].copy_from_slice(&crc.to_be_bytes());
-        file::write_all_at(&file, &header, 0)?;
+        file.write([&header[..]], 0)?;
         if let Some(dir) = path.parent() {
             sync_dir(dir)?;
         }
@@ -297,6 +300,64 @@ impl Slot {
         let crc = group_crc(&out);
         out[24..28].copy_from_slice(&crc.to_be_bytes());
         out
+    }
+}
+
+/// A file that groups are written to, past the page cache.
+pub(super) struct JournalFile {
+    file: File,
+    /// What is being written, from the first page boundary on: the disk takes whole pages of memory.
+    buffer: Mutex<Vec<u8>>,
+}
+
+impl JournalFile {
+    /// Writes `parts` one after the other, and zeros up to the next page. Gives where they end.
+    fn write<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+        mut position: u64,
+    ) -> io::Result<u64> {
+        self.with_chunk(|chunk| {
+            let mut filled = 0;
+            for mut part in parts {
+                while !part.is_empty() {
+                    let (now, later) = part.split_at(part.len().min(CHUNK - filled));
+                    chunk[filled..filled + now.len()].copy_from_slice(now);
+                    filled += now.len();
+                    part = later;
+                    if filled == CHUNK {
+                        write_pages_at(&self.file, chunk, position)?;
+                        position += CHUNK as u64;
+                        filled = 0;
+                    }
+                }
+            }
+            let padded = filled.next_multiple_of(PAGE as usize);
+            chunk[filled..padded].fill(0);
+            write_pages_at(&self.file, &chunk[..padded], position)?;
+            Ok(position + padded as u64)
+        })
+    }
+
+    /// Writes zeros from `end` on, where the file ends, to the end of the step.
+    fn write_ahead(&self, end: u64, capacity: u64) -> io::Result<()> {
+        let ahead = end.next_multiple_of(STEP).min(capacity) - end;
+        if ahead == 0 || file::len(&self.file)? > end {
+            return Ok(());
+        }
+        self.with_chunk(|chunk| {
+            let zeros = &mut chunk[..ahead as usize];
+            zeros.fill(0);
+            write_pages_at(&self.file, zeros, end)
+        })
+    }
+
+    fn with_chunk<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        // Nothing in it is needed after a panic.
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.resize(CHUNK + PAGE as usize, 0);
+        let start = buffer.as_ptr().align_offset(PAGE as usize);
+        work(&mut buffer[start..start + CHUNK])
     }
 }
 

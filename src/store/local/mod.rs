@@ -27,7 +27,7 @@ pub use self::compact::{
     Compaction, CompactionError, Report as CompactionReport, Rules as CompactionRules, Step, Swap,
 };
 pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
-use self::journal::{Journal, Slot};
+use self::journal::{Journal, JournalFile, Slot};
 use self::log::SyncPlan;
 pub use self::log::{AgePlan, AppendPlan, Expired, Log, ReadPlan, Removal, SeekPlan};
 pub use self::recovery::Report;
@@ -52,7 +52,7 @@ const FORMAT_VERSION: u32 = 1;
 /// A checkpoint is due after that much. It bounds what a start after a crash has to read, and with
 /// `flush = durable` to sync. With `flush = os` it syncs what the kernel would otherwise write when it
 /// sees fit, so it should have had the time to.
-const CHECKPOINT_BYTES_DURABLE: u64 = 64 << 20;
+const CHECKPOINT_BYTES_DURABLE: u64 = 128 << 20;
 const CHECKPOINT_BYTES_OS: u64 = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
@@ -357,7 +357,7 @@ pub struct Commit {
     appends: Vec<AppendPlan>,
     slot: Option<Slot>,
     written: Vec<io::Result<Arc<File>>>,
-    journaled: Option<io::Result<(Arc<File>, u64)>>,
+    journaled: Option<io::Result<(Arc<JournalFile>, u64)>>,
     sync_took: Option<Duration>,
 }
 
@@ -373,6 +373,11 @@ impl Commit {
 
     fn batches(&self) -> impl Iterator<Item = &StoredBatch> {
         self.appends.iter().flat_map(|a| a.batches())
+    }
+
+    /// True if the store is to make it durable.
+    pub fn syncs(&self) -> bool {
+        self.slot.is_some()
     }
 
     /// Hands all batches to the kernel. Blocking.
