@@ -60,6 +60,7 @@
 mod bell;
 mod blocking;
 mod call;
+mod disk;
 mod heap;
 mod host;
 mod limit;
@@ -79,6 +80,7 @@ mod watchdog;
 
 pub use blocking::{BlockingError, SerialWorker, Workers};
 pub use call::{Call, CallError, ReplyTo};
+pub use disk::write_out;
 pub use heap::keep_freed_memory;
 pub use host::{Host, PreflightError, preflight};
 pub use limit::LogLimit;

@@ -1073,13 +1073,13 @@ impl SyncPlan {
     /// Syncs data, indexes and names. What is not there any more was deleted with its topic. Blocking.
     fn run(&self) -> Result<(), CheckpointError> {
         for base in &self.segments {
-            sync_if_there(&segment::log_path(&self.dir, *base))?;
-            sync_if_there(&segment::index_path(&self.dir, *base))?;
+            sync_if_there(&segment::log_path(&self.dir, *base), file::sync_in_slices)?;
+            sync_if_there(&segment::index_path(&self.dir, *base), file::sync)?;
         }
         if self.names {
             // The partition's folder, its topic's, and the one that holds the topics.
             for dir in self.dir.ancestors().take(3) {
-                sync_if_there(dir)?;
+                sync_if_there(dir, file::sync)?;
             }
         }
         Ok(())
@@ -1099,9 +1099,12 @@ pub(super) fn sync_all(plans: &[SyncPlan], root: &Path) -> Result<(), Checkpoint
     plans.iter().try_for_each(SyncPlan::run)
 }
 
-fn sync_if_there(path: &Path) -> Result<(), CheckpointError> {
+fn sync_if_there(
+    path: &Path,
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), CheckpointError> {
     match file::open(path) {
-        Ok(file) => file::sync(&file).map_err(CheckpointError::Sync),
+        Ok(file) => sync(&file).map_err(CheckpointError::Sync),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(CheckpointError::Failed(e)),
     }
