@@ -439,14 +439,6 @@ impl Commit {
         }
     }
 
-    /// True if [`Commit::sync`] does anything.
-    pub fn syncs(&self) -> bool {
-        match self {
-            Commit::Local(commit) => commit.syncs(),
-            Commit::SeaweedMq(_) => true,
-        }
-    }
-
     /// Takes all batches over, as far as a store promises it to those who do not wait for more. Blocking.
     pub fn write(&mut self) {
         match self {

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
+use super::file::tests::folder_on_disk;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, split_first};
@@ -38,14 +39,12 @@ struct World {
 impl World {
     /// A log with batches of one record.
     fn new() -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
-        std::fs::create_dir_all(folder).unwrap();
         let id = PartitionId {
             topic: Uuid([7; 16]),
             index: 0,
         };
         let mut world = World {
-            root: tempfile::tempdir_in(folder).unwrap(),
+            root: folder_on_disk(),
             id,
             store: None,
             log: None,

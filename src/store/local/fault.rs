@@ -6,6 +6,8 @@
 pub(crate) enum Op {
     Open,
     Make,
+    /// Writing past the page cache: what fails is done without.
+    Direct,
     Read,
     Write,
     SetLen,

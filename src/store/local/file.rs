@@ -3,15 +3,17 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
 
 use super::fault::{Op, meet, short_write};
 
 /// Linux takes at most this many slices in one call (`IOV_MAX`).
 const SLICES_PER_CALL: usize = 1024;
-/// No disk asks for more than such multiples, of what is written past the page cache.
+/// What is written past the page cache comes in multiples of this. Disks ask for 512 or 4096.
 pub(crate) const PAGE: u64 = 4096;
 
 /// Opens a file for reading.
@@ -37,16 +39,33 @@ pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// As [`open_or_make`], to be written past the page cache if its file system can do that.
+/// As [`open_or_make`], to be written with [`write_pages_at`]: past the page cache, if its file system
+/// does that with pages.
 pub(crate) fn open_direct(path: &Path) -> io::Result<File> {
-    meet(Op::Make)?;
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    match options.clone().custom_flags(direct).open(path) {
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => options.open(path),
-        opened => opened,
+    let file = open_or_make(path)?;
+    if takes_pages(&file) {
+        // Where it is refused, as by NFS and FUSE at times, the page cache has to do.
+        let _ = set_direct(&file, true);
     }
+    Ok(file)
+}
+
+/// Whether a file can be written past the page cache in pages. Where nobody knows (before Linux 6.1, and
+/// with file systems that do not tell) it is tried.
+fn takes_pages(file: &File) -> bool {
+    let asked = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+    let fits = |align: u32| align != 0 && PAGE.is_multiple_of(align.into());
+    asked.map_or(true, |told| {
+        told.stx_mask & StatxFlags::DIOALIGN.bits() == 0
+            || fits(told.stx_dio_mem_align) && fits(told.stx_dio_offset_align)
+    })
+}
+
+fn set_direct(file: &File, direct: bool) -> io::Result<()> {
+    meet(Op::Direct)?;
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
 }
 
 /// Makes an empty file, for reading and writing. What it held before is gone.
@@ -120,7 +139,14 @@ pub(crate) fn write_pages_at(file: &File, pages: &[u8], position: u64) -> io::Re
         file.write_all_at(&pages[..len - len % PAGE as usize], position)?;
         return Err(io::ErrorKind::StorageFull.into());
     }
-    file.write_all_at(pages, position)
+    match file.write_all_at(pages, position) {
+        // The file system did not say that pages are not what it takes past the page cache.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            set_direct(file, false)?;
+            file.write_all_at(pages, position)
+        }
+        written => written,
+    }
 }
 
 /// Writes all slices one after the other from `position` on.
@@ -164,15 +190,14 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     file.set_len(len)
 }
 
-/// Takes room on the disk for the first `len` bytes; the file is no longer for it.
+/// Takes room on the disk for the first `len` bytes; the file is no longer for it. A file system that
+/// cannot (NFS before 4.2, FUSE at times) may be full when they are written.
 pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
     meet(Op::Allocate)?;
-    Ok(rustix::fs::fallocate(
-        file,
-        rustix::fs::FallocateFlags::KEEP_SIZE,
-        0,
-        len,
-    )?)
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// Makes what a file holds durable.
@@ -299,4 +324,85 @@ pub(crate) fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     sync(&draft_file)?;
     rename(&draft, path)?;
     sync_dir(dir)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::fault;
+    use super::*;
+
+    /// Not in memory, as folders for temporary files may be.
+    pub fn folder_on_disk() -> tempfile::TempDir {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        std::fs::create_dir_all(folder).unwrap();
+        tempfile::tempdir_in(folder).unwrap()
+    }
+
+    fn is_direct(file: &File) -> bool {
+        let flags = rustix::fs::fcntl_getfl(file).unwrap();
+        flags.contains(OFlags::DIRECT)
+    }
+
+    /// Pages at a page boundary in memory.
+    fn with_pages(count: usize, work: impl FnOnce(&mut [u8])) {
+        let mut buffer = vec![7; (count + 1) * PAGE as usize];
+        let start = buffer.as_ptr().align_offset(PAGE as usize);
+        work(&mut buffer[start..start + count * PAGE as usize]);
+    }
+
+    #[expect(clippy::print_stderr, reason = "a test says what it does not look at")]
+    fn skip(why: &str) {
+        eprintln!("skipped: {why}");
+    }
+
+    fn check_writes(file: &File, path: &Path) {
+        with_pages(2, |pages| {
+            write_pages_at(file, pages, PAGE).unwrap();
+            pages.fill(8);
+            write_pages_at(file, &pages[..PAGE as usize], 2 * PAGE).unwrap();
+        });
+        sync(file).unwrap();
+        let page = |byte| [byte; PAGE as usize];
+        assert_eq!(read(path).unwrap(), [page(0), page(7), page(8)].concat());
+    }
+
+    #[test]
+    fn pages_are_written_past_the_page_cache_or_not() {
+        let dir = folder_on_disk();
+        let path = dir.path().join("direct");
+        check_writes(&open_direct(&path).unwrap(), &path);
+        let path = dir.path().join("ordinary");
+        fault::fail_all(Op::Direct);
+        let file = open_direct(&path);
+        fault::end();
+        let file = file.unwrap();
+        assert!(!is_direct(&file));
+        check_writes(&file, &path);
+    }
+
+    /// Linux before 6.6 refuses it there when the file is opened, later ones do not tell and take it.
+    #[test]
+    fn pages_are_written_to_a_file_system_in_memory() {
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+            skip("no folder can be made in /dev/shm");
+            return;
+        };
+        let path = dir.path().join("file");
+        check_writes(&open_direct(&path).unwrap(), &path);
+    }
+
+    /// As with a disk that wants larger multiples than pages, and a file system that does not say so.
+    #[test]
+    fn what_the_disk_does_not_take_past_the_page_cache_is_written_through_it() {
+        let dir = folder_on_disk();
+        let path = dir.path().join("file");
+        let file = open_direct(&path).unwrap();
+        if !is_direct(&file) {
+            skip("this file system writes nothing past the page cache");
+            return;
+        }
+        write_pages_at(&file, b"odd", 1).unwrap();
+        assert_eq!(read(&path).unwrap(), b"\0odd");
+        assert!(!is_direct(&file));
+    }
 }

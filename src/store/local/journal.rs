@@ -30,10 +30,10 @@
 //! ```
 //! The salt is random for each use of a file, so that neither an older use's groups nor bytes that a
 //! producer chose can pass for a group. Groups begin at page boundaries and are written past the page
-//! cache. Beyond the last group of a new file zeros are written ahead, and used files are used again,
-//! as a sync costs half if nothing but the data is new to the file system. Sequences grow over the files of a shard, which has a
-//! partition for the whole of a run: of two entries for the same offsets the later one holds, and the
-//! earlier was refused.
+//! cache, where the file system does that. Beyond the last group of a new file zeros are written ahead,
+//! and used files are used again, as a sync costs half if nothing but the data is new to the file system.
+//! Sequences grow over the files of a shard, which has a partition for the whole of a run: of two entries
+//! for the same offsets the later one holds, and the earlier was refused.
 
 use std::collections::VecDeque;
 use std::fs::File;

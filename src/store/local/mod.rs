@@ -375,11 +375,6 @@ impl Commit {
         self.appends.iter().flat_map(|a| a.batches())
     }
 
-    /// True if the store is to make it durable.
-    pub fn syncs(&self) -> bool {
-        self.slot.is_some()
-    }
-
     /// Hands all batches to the kernel. Blocking.
     pub fn write(&mut self) {
         self.written = self.appends.iter().map(AppendPlan::run).collect();

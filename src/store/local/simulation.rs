@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng};
 use rand::RngExt;
 
+use super::file::tests::folder_on_disk;
 use super::log::Segment;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
@@ -184,12 +185,6 @@ fn whole(batch: &StoredBatch) -> Bytes {
     [&batch.head[..], &batch.body[..]].concat().into()
 }
 
-fn on_disk() -> String {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
-    std::fs::create_dir_all(folder).unwrap();
-    folder.to_owned()
-}
-
 type Opened = (DataDir, Vec<Recovered<Seen, Log>>, Vec<LocalStore>);
 
 struct World {
@@ -209,7 +204,7 @@ impl World {
         let topic = Uuid([7; 16]);
         World {
             // On the disk's own file system, not on tmpfs.
-            root: tempfile::tempdir_in(on_disk()).unwrap(),
+            root: folder_on_disk(),
             ids: (0..3).map(|index| PartitionId { topic, index }).collect(),
             durable,
             shards: 1,
