@@ -261,14 +261,12 @@ impl Group {
     pub fn upgrade(&mut self, step: &mut Step<'_>) -> Result<consumer::Group, &'static str> {
         self.check_upgrade(&step.rules.consumer)?;
         let protocol = self.protocol.clone();
-        let convert = |(id, member): (&StrBytes, &Member)| {
+        let members = self.members.iter().map(|(id, member)| {
             let first = || member.terms.protocols.first().map(|p| p.name.clone());
             let metadata = member.metadata(protocol.clone().or_else(first).as_ref());
-            let converted =
-                consumer::classic_member(member, metadata, self.generation, step.catalog);
-            Some((id.clone(), converted?))
-        };
-        let members: Option<Vec<_>> = self.members.iter().map(convert).collect();
+            (id.clone(), member, metadata)
+        });
+        let members = consumer::taken_over(members, self.generation, step.catalog);
         let members = members.ok_or("the embedded consumer protocol is malformed")?;
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for id in ids {

@@ -5,6 +5,8 @@
 //! its epoch is the generation that it is told, SyncGroup tells what it has, and Heartbeat tells whether it
 //! has to join again.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 
 use super::heartbeat::Place;
@@ -22,15 +24,48 @@ use crate::wire::{ErrorCode, StrBytes, heartbeat, join_group, sync_group};
 /// KIP-394: from here on a member first gets its id.
 const MEMBER_ID_VERSION_MIN: i16 = 4;
 
-/// A member as it comes over from a classic group of this generation. `None` if what it says, or what it
-/// was assigned, cannot be read.
-pub fn classic_member(
+/// Members as they come over from a classic group of this generation; each with its metadata. `None` if
+/// what one says, or what it was assigned, cannot be read.
+///
+/// What one says that it owns and nobody is assigned, it may be reading from still: in a cooperative
+/// rebalance that has not come to its end, or whose assignment could not be stored. It has to give that up
+/// before another gets it. (Kafka takes over what is assigned, and nothing else.)
+pub fn taken_over<'a>(
+    members: impl Iterator<Item = (StrBytes, &'a member::Member, Bytes)>,
+    generation: i32,
+    catalog: &Catalog,
+) -> Option<Vec<(StrBytes, Member)>> {
+    let (mut converted, mut claims) = (Vec::new(), Vec::new());
+    for (id, member, metadata) in members {
+        let subscription = consumer_protocol::decode::<Subscription>(metadata).ok()?;
+        let owned = partitions(&subscription.owned_partitions, catalog);
+        claims.push((subscription.generation_id, converted.len(), owned));
+        converted.push((
+            id,
+            classic_member(member, &subscription, generation, catalog)?,
+        ));
+    }
+    let targets = converted.iter().flat_map(|(_, member)| &member.target);
+    let mut owned: PartitionSet = targets.copied().collect();
+    // Of two claims the older one is not true any more.
+    claims.sort_by_key(|(generation, ..)| Reverse(*generation));
+    for (_, index, claimed) in claims {
+        let current = &mut converted[index].1.current;
+        let kept = claimed.into_iter().filter(|id| owned.insert(*id));
+        current.revoking.extend(kept.map(|id| (id, generation)));
+        if !current.revoking.is_empty() {
+            current.state = MemberState::Unrevoked;
+        }
+    }
+    Some(converted)
+}
+
+fn classic_member(
     member: &member::Member,
-    metadata: Bytes,
+    subscription: &Subscription,
     generation: i32,
     catalog: &Catalog,
 ) -> Option<Member> {
-    let subscription = consumer_protocol::decode::<Subscription>(metadata).ok()?;
     let target = partitions(&assignment::assigned(&member.assignment)?, catalog);
     let terms = Terms {
         caller: member.caller.clone(),

@@ -44,7 +44,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-pub use classic_members::classic_member;
+pub use classic_members::taken_over;
 pub use heartbeat::{Refusal, check, check_newcomer};
 
 /// OffsetCommit: the first version that knows epochs of members.

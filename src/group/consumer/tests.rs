@@ -1,11 +1,16 @@
 //! The rules of a group of the consumer protocol that no wire test waits for: time, and a log that fails.
 
+use bytes::Bytes;
+
+use super::member::{Assigned, MemberState};
 use super::*;
 use crate::catalog::group_config::{GroupBounds, GroupConfigs};
 use crate::catalog::topic_config::TopicConfig;
 use crate::catalog::{Topic, Values};
-use crate::group::{Caller, Effect, Now, Rules};
+use crate::group::{Caller, Effect, Now, Rules, assignment};
 use crate::wire::consumer_group_heartbeat::{Request, Response, TopicPartitions};
+use crate::wire::consumer_protocol::{self, Subscription};
+use crate::wire::join_group;
 
 const T: Uuid = Uuid([1; 16]);
 
@@ -283,4 +288,50 @@ fn the_assignor_that_most_would_like_is_taken() {
     assert_eq!(preferred(&room), Assignor::Uniform, "the first of equals");
     room.heartbeat(&like("c", "range")).unwrap();
     assert_eq!(preferred(&room), Assignor::Range);
+}
+
+/// Members of a cooperative group that becomes one of the consumer protocol in the middle of a rebalance.
+#[test]
+fn what_classic_members_may_still_read_is_given_up_before_another_gets_it() {
+    let room = Room::new(5);
+    let part = |partitions: &[i32]| consumer_protocol::TopicPartition {
+        topic: "t".into(),
+        partitions: partitions.to_vec(),
+    };
+    let member = |assigned: &[i32]| {
+        let mut member =
+            crate::group::member::Member::new(&join_group::Request::default(), Caller::default());
+        member.assignment = assignment::encode(vec![part(assigned)], &Bytes::new());
+        member
+    };
+    let says = |owned: &[i32], generation_id| {
+        let subscription = Subscription {
+            topics: vec!["t".into()],
+            owned_partitions: vec![part(owned)],
+            generation_id,
+            ..Subscription::default()
+        };
+        consumer_protocol::encode(&subscription, 2)
+    };
+    let members = [member(&[0]), member(&[1]), member(&[])];
+    let said = [says(&[2, 3], 6), says(&[0, 1, 2], 7), says(&[], 7)];
+    let ids = ["a", "b", "c"].map(StrBytes::from);
+    let members = ids.into_iter().zip(&members).zip(said);
+    let members = members.map(|((id, member), said)| (id, member, said));
+    let taken = taken_over(members, 7, &room.catalog).expect("it is read");
+    let indexes =
+        |partitions: &Assigned| -> Vec<_> { partitions.keys().map(|id| id.index).collect() };
+    let has: Vec<_> = taken
+        .iter()
+        .map(|(_, m)| (indexes(&m.current.assigned), indexes(&m.current.revoking)))
+        .collect();
+    // The older claim to 2 does not hold, and 0 is another's by now.
+    assert_eq!(
+        has,
+        [(vec![0], vec![3]), (vec![1], vec![2]), (vec![], vec![])]
+    );
+    let states = taken
+        .iter()
+        .map(|(_, m)| m.current.state == MemberState::Unrevoked);
+    assert_eq!(states.collect::<Vec<_>>(), [true, true, false]);
 }
