@@ -1025,13 +1025,13 @@ impl Group {
         let differs = |told: &Option<StrBytes>, own: &Option<StrBytes>| {
             told.is_some() && own.is_some() && told != own
         };
-        if differs(&request.protocol_type, &self.protocol_type)
-            || differs(&request.protocol_name, &self.protocol)
-        {
-            return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
-        }
+        let inconsistent = Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         match self.state {
+            _ if differs(&request.protocol_type, &self.protocol_type) => inconsistent,
+            // Whoever joins again is told the protocol anew. In a group that was one of the consumer
+            // protocol a moment ago each member was told one of its own.
             State::PreparingRebalance => Err(ErrorCode::REBALANCE_IN_PROGRESS),
+            _ if differs(&request.protocol_name, &self.protocol) => inconsistent,
             _ => Ok(()),
         }
     }
