@@ -238,6 +238,9 @@ impl Weed {
     /// Makes a part stand still: it keeps its connections and answers nothing.
     pub fn pause(&self, part: Part) {
         self.signal(part, "STOP");
+        // The signal's effect on each thread comes some time after it was sent.
+        let process = self.processes[part as usize].as_ref().expect("it runs");
+        wait_for("all threads stand still", || process.stands_still());
     }
 
     pub fn resume(&self, part: Part) {
@@ -417,10 +420,22 @@ impl Process {
 impl Process {
     /// Ended ones that nobody waited for are still there.
     fn runs(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
-        !state.is_empty() && !state.starts_with('Z')
+        let state = state(Path::new(&format!("/proc/{}", self.pid)));
+        state.is_some_and(|state| state != 'Z')
     }
+
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("it runs");
+        threads
+            .flatten()
+            .all(|thread| matches!(state(&thread.path()), Some('T') | None))
+    }
+}
+
+/// Of a process or a thread that is there, as its folder in /proc tells it.
+fn state(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
 impl Drop for Process {
