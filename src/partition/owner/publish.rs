@@ -408,17 +408,15 @@ impl Partitions {
                     Err(_) => return,
                 },
             };
-            let sent = self.publishing(id, |publishing| match &messages {
-                Ok(messages) => publishing.published.send(position, &messages.records, max),
-                Err(_) => {
-                    publishing
-                        .published
-                        .refuse(position, PartitionError::Corrupt);
-                    Vec::new()
-                }
-            });
-            let (Ok(messages), Some(sent)) = (messages, sent) else {
+            let Ok(messages) = messages else {
+                self.settled(id, |p| p.refuse(position, PartitionError::Corrupt));
                 continue;
+            };
+            let sent = self.publishing(id, |publishing| {
+                publishing.published.send(position, &messages.records, max)
+            });
+            let Some(sent) = sent else {
+                return;
             };
             let now_ns = now_ms() * 1_000_000;
             for index in sent {
