@@ -3,8 +3,8 @@
 //! A gateway that starts takes the store over: it raises the epoch in the entry `owner`, then sets that
 //! epoch in an entry for each shard (`owners/<shard>`), also for shards that only the one before had.
 //! Every transaction names the state of its entry as it must be, and leaves another one: the epoch and
-//! a sequence number. So neither a gateway that was taken over from can change anything, nor a
-//! transaction of one's own that was thought lost and arrives late.
+//! a sequence number that no other transaction has. So a gateway that was taken over from can change
+//! nothing, and a transaction of one's own that was thought lost and arrives late is known for what it is.
 //!
 //! Not a matter of leases: whoever starts last owns the store. (SeaweedFS's locks live in memory.)
 
@@ -62,13 +62,6 @@ struct StoreFacts {
 }
 
 impl State {
-    fn next(&self) -> Self {
-        State {
-            sequence: self.sequence + 1,
-            ..self.clone()
-        }
-    }
-
     /// The entry, whose ETag no other state has.
     fn entry(&self, name: &str) -> Entry {
         let md5 = [self.epoch.to_be_bytes(), self.sequence.to_be_bytes()].concat();
@@ -98,7 +91,42 @@ pub struct Fence {
     directory: String,
     name: String,
     epoch: u64,
-    state: Mutex<State>,
+    known: Mutex<Known>,
+}
+
+/// What this gateway knows of a fence's entry.
+struct Known {
+    state: State,
+    /// The last sequence number that was taken. A transaction that failed may still be done some time, if
+    /// it is on its way; no other takes its number, so that nobody takes one for the other.
+    taken: u64,
+}
+
+impl Known {
+    /// The state that the next transaction is to leave.
+    fn next(&mut self) -> State {
+        self.taken += 1;
+        State {
+            sequence: self.taken,
+            ..self.state.clone()
+        }
+    }
+
+    /// What it means that the entry has this state, when another was to be the next.
+    fn compare(&self, next: &State, found: State) -> Found {
+        let at = |state: &State| (state.epoch, state.sequence);
+        if at(&found) == at(next) {
+            Found::Next
+        } else if at(&found) == at(&self.state) {
+            Found::Before
+        } else if at(&found) < at(&self.state) {
+            Found::Rewound
+        } else if at(&found) < at(next) {
+            Found::Earlier(found)
+        } else {
+            Found::Other
+        }
+    }
 }
 
 /// A store that was taken over.
@@ -202,7 +230,10 @@ fn set(
             directory: directory.to_owned(),
             name: name.to_owned(),
             epoch: state.epoch,
-            state: Mutex::new(state),
+            known: Mutex::new(Known {
+                taken: state.sequence,
+                state,
+            }),
         })),
         // If it was done all the same, the next attempt sees it, and raises the epoch once more.
         Err(BridgeError::Conflict(_) | BridgeError::Unknown { .. }) => Ok(None),
@@ -211,8 +242,8 @@ fn set(
 }
 
 impl Fence {
-    fn locked(&self) -> MutexGuard<'_, State> {
-        self.state
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -239,19 +270,16 @@ impl Fence {
     /// # Errors
     /// [`FenceError::Fenced`], or that SeaweedFS refused or could not be asked.
     pub fn transact(&self, mut mutations: Vec<Mutation>) -> Result<(), FenceError> {
-        let mut state = self.locked();
-        let next = state.next();
-        let Some(condition) = etag(&state.entry(&self.name)) else {
-            unreachable!("the entry has an MD5")
-        };
+        let mut known = self.locked();
+        let next = known.next();
         // The last one: who finds it knows that all is done.
         mutations.push(Mutation::Put {
             directory: self.directory.clone(),
             entry: next.entry(&self.name),
         });
-        let transaction = Transaction {
+        let mut transaction = Transaction {
             lock: format!("{}/{}", self.directory, self.name),
-            condition: Some(Condition::Etag(condition)),
+            condition: Some(self.condition(&known.state)),
             mutations,
         };
         let mut pause = PAUSE_MIN;
@@ -259,19 +287,19 @@ impl Fence {
         loop {
             match block_on(self.bridge.transact(transaction.clone())) {
                 Ok(()) => break,
-                Err(BridgeError::Conflict(_)) => match self.find(&state, &next) {
-                    Ok(Found::Next) => break,
-                    Ok(Found::Other) => return Err(FenceError::Fenced),
-                    Ok(Found::Rewound) => return Err(self.rewound()),
-                    Ok(Found::Before) | Err(_) => sent = true,
-                },
-                Err(BridgeError::Unknown { reason, .. }) => {
+                Err(error @ (BridgeError::Conflict(_) | BridgeError::Unknown { .. })) => {
                     sent = true;
-                    shards::log_limited!(warn, fence = %transaction.lock, reason, "it is not known yet whether SeaweedFS made a change; asking again");
-                    match self.find(&state, &next) {
+                    if let BridgeError::Unknown { reason, .. } = error {
+                        shards::log_limited!(warn, fence = %transaction.lock, reason, "it is not known yet whether SeaweedFS made a change; asking again");
+                    }
+                    match self.find(&known, &next) {
                         Ok(Found::Next) => break,
                         Ok(Found::Other) => return Err(FenceError::Fenced),
                         Ok(Found::Rewound) => return Err(self.rewound()),
+                        Ok(Found::Earlier(found)) => {
+                            transaction.condition = Some(self.condition(&found));
+                            known.state = found;
+                        }
                         Ok(Found::Before) | Err(_) => {}
                     }
                 }
@@ -281,8 +309,16 @@ impl Fence {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        *state = next;
+        known.state = next;
         Ok(())
+    }
+
+    /// That the entry still has this state.
+    fn condition(&self, state: &State) -> Condition {
+        match etag(&state.entry(&self.name)) {
+            Some(etag) => Condition::Etag(etag),
+            None => unreachable!("the entry has an MD5"),
+        }
     }
 
     fn rewound(&self) -> FenceError {
@@ -291,22 +327,51 @@ impl Fence {
         }
     }
 
-    fn find(&self, before: &State, next: &State) -> Result<Found, FenceError> {
+    fn find(&self, known: &Known, next: &State) -> Result<Found, FenceError> {
         let (found, _) = read(&self.bridge, &self.directory, &self.name)?;
-        Ok(match (found.epoch, found.sequence) {
-            at if at == (next.epoch, next.sequence) => Found::Next,
-            at if at == (before.epoch, before.sequence) => Found::Before,
-            at if at < (before.epoch, before.sequence) => Found::Rewound,
-            _ => Found::Other,
-        })
+        Ok(known.compare(next, found))
     }
 }
 
 /// What the entry is found to say.
+#[derive(Debug, PartialEq)]
 enum Found {
     Before,
     Next,
+    /// A transaction that failed before was done after all, and left this.
+    Earlier(State),
     Other,
     /// The filer has forgotten what it had confirmed.
     Rewound,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_that_failed_and_is_done_later_is_not_taken_for_the_next() {
+        let state = |epoch, sequence| State {
+            epoch,
+            sequence,
+            ..State::default()
+        };
+        let mut known = Known {
+            state: state(3, 7),
+            taken: 7,
+        };
+        let failed = known.next();
+        let next = known.next();
+        assert_eq!((failed.sequence, next.sequence), (8, 9));
+        let found = |known: &Known, epoch, sequence| known.compare(&next, state(epoch, sequence));
+        assert_eq!(found(&known, 3, 9), Found::Next);
+        assert_eq!(found(&known, 3, 8), Found::Earlier(failed.clone()));
+        assert_eq!(found(&known, 3, 7), Found::Before);
+        assert_eq!(found(&known, 3, 6), Found::Rewound);
+        assert_eq!(found(&known, 4, 0), Found::Other);
+        // It goes on from there.
+        known.state = failed;
+        assert_eq!(found(&known, 3, 8), Found::Before);
+        assert_eq!(found(&known, 3, 7), Found::Rewound);
+    }
 }

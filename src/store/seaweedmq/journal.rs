@@ -587,7 +587,9 @@ async fn read_journal(shared: &Shared, shard: &str) -> io::Result<Vec<Record>> {
     match numbers.eq(needed..needed + records.len() as u64) {
         true => Ok(records),
         false => {
-            let text = format!("a record is missing in {directory}");
+            let text = format!(
+                "a record is missing in {directory}: restore it, or remove {directory} from the filer to go on without what was committed there last"
+            );
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
     }
