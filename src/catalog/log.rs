@@ -161,7 +161,7 @@ pub struct CatalogLog {
 /// Where the lines are.
 enum Home {
     Disk(LogFile),
-    SeaweedMq(CatalogFile),
+    SeaweedMq(Box<CatalogFile>),
 }
 
 /// Of which topics of SeaweedMQ topics are made.
@@ -288,7 +288,7 @@ impl CatalogLog {
         for topic in topics.filter(|topic| topic.config.is_brokers()) {
             file.shared().leave_to_brokers(topic.id);
         }
-        Ok(replayed.log(Home::SeaweedMq(file)))
+        Ok(replayed.log(Home::SeaweedMq(Box::new(file))))
     }
 
     /// Of which topics of SeaweedMQ those topics were made that are deleted.
