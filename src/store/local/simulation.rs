@@ -260,6 +260,7 @@ impl World {
                 );
             }
             let acked_start = before.as_ref().map_or(0, |b| b.acked_start);
+            let let_go = before.as_ref().map_or(0, |b| b.start);
             let mut replica = Replica {
                 log: partition.log,
                 seen: partition.state,
@@ -271,7 +272,10 @@ impl World {
                 taken: Vec::new(),
             };
             replica.taken = names_of(&replica.log, &[]);
+            // One that the log had let go of is there again if its removal failed, also without those
+            // after it.
             let follows = |pair: &[Segment]| match pair[0].compacted {
+                Some(compacted) if compacted.end_offset <= let_go => true,
                 Some(compacted) => compacted.end_offset == pair[1].base_offset,
                 None => pair[0].base_offset < pair[1].base_offset,
             };
