@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use common::load::{Load, PARTITIONS, TOPIC};
 use common::prometheus::Scrape;
-use common::weed::{Part, Weed, get, wait, wait_for};
+use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
-use tidegate::bridge::{Bridge, Entry, List};
+use tidegate::bridge::Entry;
 use tidegate::record::{Builder, Compression, split_first};
 use tidegate::wire::{ErrorCode, find_coordinator, offset_commit, offset_fetch};
 
@@ -54,29 +54,12 @@ impl Place {
     }
 
     fn gateway(&self, options: &[&str]) -> Gateway {
-        self.with_options(options, |all| Gateway::start(self.data.path(), all))
+        self.weed.gateway(self.data.path(), None, options)
     }
 
     fn gateway_at(&self, address: SocketAddr, options: &[&str]) -> Gateway {
-        self.with_options(options, |all| {
-            Gateway::start_at(address, self.data.path(), all)
-        })
+        self.weed.gateway(self.data.path(), Some(address), options)
     }
-
-    fn with_options(&self, options: &[&str], start: impl Fn(&[&str]) -> Gateway) -> Gateway {
-        let master = self.weed.master();
-        let own = ["--store", "seaweedmq", "--seaweedfs-masters", &master];
-        start(&[&own, options].concat())
-    }
-}
-
-fn list(bridge: &Bridge, directory: &str) -> Vec<Entry> {
-    let list = List {
-        directory: directory.to_owned(),
-        limit: 1000,
-        ..List::default()
-    };
-    wait(bridge.list(list)).expect("a page").entries
 }
 
 #[test]

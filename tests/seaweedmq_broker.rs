@@ -11,7 +11,7 @@ use common::weed::{Part, Weed, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request, now_ms, produce_request};
 use futures::StreamExt;
 use tidegate::bridge::{DataMessage, TopicSpec};
-use tidegate::record::{Builder, Header, Record, records, split_first};
+use tidegate::record::{Builder, Header, Record};
 use tidegate::wire::{ErrorCode, produce};
 
 const BROKER: [(&str, &str); 1] = [("seaweedmq.path", "broker")];
@@ -24,41 +24,8 @@ fn weed() -> Weed {
 }
 
 fn gateway(weed: &Weed, data: &tempfile::TempDir, before: Option<&Gateway>) -> Gateway {
-    let master = weed.master();
-    let options = [
-        "--store",
-        "seaweedmq",
-        "--seaweedfs-masters",
-        &master,
-        "--shards",
-        "2",
-    ];
-    match before {
-        Some(before) => Gateway::start_at(before.address, data.path(), &options),
-        None => Gateway::start(data.path(), &options),
-    }
-}
-
-/// All records of a partition, as they come.
-fn read(client: &mut Client, topic: &str, partition: i32) -> Vec<Record> {
-    let end = client.latest(topic, partition);
-    let (mut next, mut all) = (client.earliest(topic, partition), Vec::new());
-    while next < end {
-        let answer = client
-            .fetch(&fetch_request(topic, &[(partition, next)], 1000, 1))
-            .expect("an answer");
-        let data = &answer.responses[0].partitions[0];
-        assert_eq!(data.error_code, ErrorCode::NONE);
-        let mut bytes = data.records.clone().unwrap_or_default().into_bytes();
-        while let Some(batch) = split_first(&mut bytes).expect("whole batches") {
-            assert!(batch.crc_ok());
-            let of_batch = records(&batch, 1 << 30).expect("records");
-            all.extend(of_batch.map(|record| record.expect("a record")));
-        }
-        let last = all.last().expect("a fetch below the end gives records");
-        next = last.offset + 1;
-    }
-    all
+    let at = before.map(|before| before.address);
+    weed.gateway(data.path(), at, &["--shards", "2"])
 }
 
 #[test]
@@ -122,7 +89,7 @@ fn records_come_back_with_headers_nulls_and_times_when_the_broker_has_written_th
     );
     // What is acknowledged is written, and may be read.
     assert_eq!(client.latest("t", 1), sent.len() as i64);
-    assert_eq!(read(&mut client, "t", 1), sent);
+    assert_eq!(client.records("t", 1), sent);
     // More, with acks=1, becomes visible when it is written.
     let request = produce_request(
         "t",
@@ -153,7 +120,7 @@ fn records_come_back_with_headers_nulls_and_times_when_the_broker_has_written_th
     wait_for("both are known", || {
         client.latest("t", 0) == 1 && client.latest("t", 1) == 9
     });
-    assert_eq!(read(&mut client, "t", 1)[..8], sent);
+    assert_eq!(client.records("t", 1)[..8], sent);
     let refused = client.delete_records("t", 1, 2);
     assert_eq!(refused.0, ErrorCode::POLICY_VIOLATION);
 }
@@ -232,9 +199,8 @@ fn others_may_write_at_the_same_time_also_topics_that_they_have_made() {
     };
     wait(bridge.configure_topic("kafka", "theirs", spec)).expect("it is made");
     wait_for("it is seen", || {
-        let request = produce_request("theirs", vec![(0, batch(&[b"first"], None))], -1);
-        let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
-        answer.responses[0].partition_responses[0].error_code == ErrorCode::NONE
+        let answer = client.produce("theirs", 0, batch(&[b"first"], None));
+        answer.expect("an answer").error_code == ErrorCode::NONE
     });
     for (topic, first) in [("ours", None), ("theirs", Some(Bytes::from("first")))] {
         let values = (0..3000).map(|n| format!("other {n}")).collect();
@@ -246,10 +212,8 @@ fn others_may_write_at_the_same_time_also_topics_that_they_have_made() {
                 .collect();
             let slices: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
             let acks = if n % 10 == 9 { -1 } else { 1 };
-            let request = produce_request(topic, vec![(0, batch(&slices, None))], acks);
-            let answer: produce::Response =
-                client.call(produce::KEY, 9, &request).expect("an answer");
-            let answer = &answer.responses[0].partition_responses[0];
+            let answer = client.produce_with(topic, 0, batch(&slices, None), acks);
+            let answer = answer.expect("an answer");
             assert_eq!(answer.error_code, ErrorCode::NONE);
             told.push((answer.base_offset, values[0].clone()));
             own.extend(values);
@@ -279,9 +243,8 @@ fn others_see_records_at_once_with_their_values_in_front() {
     let mut builder = Builder::new();
     builder.append(now_ms(), Some(b"k"), Some(b"plain"), &[]);
     builder.append(now_ms(), None, Some(b"more"), &[(b"h", Some(b"x"))]);
-    let request = produce_request("tailed", vec![(0, builder.build())], 1);
-    let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
-    let answer = &answer.responses[0].partition_responses[0];
+    let answer = client.produce_with("tailed", 0, builder.build(), 1);
+    let answer = answer.expect("an answer");
     assert_eq!(
         (answer.error_code, answer.base_offset),
         (ErrorCode::NONE, 0)
@@ -432,12 +395,8 @@ fn topics_grow_stop_and_go_as_others_do() {
     let folder = || wait(bridge.lookup("/topics/kafka", "gone")).expect("an answer");
     wait_for("its folder is gone", || folder().is_none());
     // Nor is what a gateway that ends has told of lost.
-    let request = produce_request("g", vec![(1, batch(&[b"last"], None))], 1);
-    let answer: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
-    assert_eq!(
-        answer.responses[0].partition_responses[0].error_code,
-        ErrorCode::NONE
-    );
+    let answer = client.produce_with("g", 1, batch(&[b"last"], None), 1);
+    assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
     assert_eq!(gateway.stop(), Some(0));
     let gateway = self::gateway(&weed, &data, Some(&gateway));
     let mut client = gateway.connect();

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::load::{Load, PARTITIONS, TOPIC};
-use common::weed::{Part, Weed, get, wait, wait_for};
+use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request};
-use tidegate::bridge::{Bridge, Entry, List};
+use tidegate::bridge::{Bridge, Entry};
 use tidegate::wire::{ErrorCode, fetch, metadata, produce};
 
 /// A SeaweedFS, and a folder for gateways' logs.
@@ -32,13 +32,9 @@ impl Place {
 
     /// A gateway, again where one was if it is given.
     fn gateway(&self, before: Option<&Gateway>, options: &[&str]) -> Gateway {
-        let master = self.weed.master();
-        let own = ["--store", "seaweedmq", "--seaweedfs-masters", &master];
-        let all = [&own[..], &["--admin", "127.0.0.1:0"], options].concat();
-        match before {
-            Some(before) => Gateway::start_at(before.address, self.data.path(), &all),
-            None => Gateway::start(self.data.path(), &all),
-        }
+        let all = [&["--admin", "127.0.0.1:0"], options].concat();
+        let at = before.map(|before| before.address);
+        self.weed.gateway(self.data.path(), at, &all)
     }
 
     /// What the gateway that was started last says of its readiness.
@@ -218,19 +214,13 @@ fn when_volumes_are_full_producers_are_refused_and_go_on_when_there_is_room() {
 
 /// The only segment of a partition: its folder and entry.
 fn segment(bridge: &Bridge, topic: &str, partition: usize) -> (String, Entry) {
-    let list = |directory: &str| {
-        let list = List {
-            directory: directory.to_owned(),
-            limit: 100,
-            ..List::default()
-        };
-        wait(bridge.list(list)).expect("a page").entries
-    };
     let topic = format!("/topics/kafka/{topic}");
-    let generation = list(&topic).into_iter().find(|entry| entry.is_directory);
+    let generation = list(bridge, &topic)
+        .into_iter()
+        .find(|entry| entry.is_directory);
     let generation = format!("{topic}/{}", generation.expect("a generation").name);
-    let partition = format!("{generation}/{}", list(&generation)[partition].name);
-    let mut segments = list(&partition);
+    let partition = format!("{generation}/{}", list(bridge, &generation)[partition].name);
+    let mut segments = list(bridge, &partition);
     assert_eq!(segments.len(), 1);
     (partition, segments.remove(0))
 }
@@ -347,22 +337,14 @@ fn a_start_that_was_broken_off_when_segments_were_stored_is_made_again() {
     }
     gateway.kill();
     let (_thread, bridge) = place.weed.bridge();
-    let list = |directory: &str| {
-        let list = List {
-            directory: directory.to_owned(),
-            limit: 100,
-            ..List::default()
-        };
-        wait(bridge.list(list)).expect("a page").entries
-    };
     let folder = format!("{JOURNAL}/0");
-    let records = list(&folder);
+    let records = list(&bridge, &folder);
     assert!(!records.is_empty());
     // It stores segments and removes the journal; with that back, it is as if it had not come so far.
     let mut gateway = place.gateway(None, &["--shards", "1"]);
     assert_eq!(gateway.connect().drain("cut", 0).len(), 10);
     gateway.kill();
-    assert_eq!(list(JOURNAL), []);
+    assert_eq!(list(&bridge, JOURNAL), []);
     for record in records {
         wait(bridge.create(&folder, record, false)).expect("it is there again");
     }

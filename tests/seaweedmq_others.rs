@@ -11,16 +11,7 @@ use tidegate::bridge::{Removal, TopicSpec};
 use tidegate::wire::{ErrorCode, create_topics, offset_commit, offset_fetch, produce};
 
 fn gateway(weed: &Weed, data: &tempfile::TempDir) -> Gateway {
-    let master = weed.master();
-    let options = [
-        "--store",
-        "seaweedmq",
-        "--seaweedfs-masters",
-        &master,
-        "--shards",
-        "2",
-    ];
-    Gateway::start(data.path(), &options)
+    weed.gateway(data.path(), None, &["--shards", "2"])
 }
 
 /// SeaweedFS's gateway, which knows the protocol up to Kafka 2.0.

