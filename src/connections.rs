@@ -44,9 +44,7 @@ impl ConnectionCounts {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        shards::lock(&self.counts)
     }
 
     /// A place for a connection from `ip`, as long as the answer lives.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use shards::Remote;
 use shards::net::Listener;
+use shards::{Remote, lock};
 
 use crate::admin::{AdminError, AdminPages, Observed, Running, SeaweedFs};
 use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
@@ -424,12 +424,6 @@ impl Shared {
             clean: AtomicBool::new(true),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// One shard's life.

@@ -1,6 +1,7 @@
 //! Work that blocks its thread: a pool for each shard, and workers that keep an order.
 
 use crate::bell::Bell;
+use crate::lock::lock;
 use crate::log_limited;
 use crate::task::panic_message;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -25,11 +26,6 @@ pub enum BlockingError {
     /// No thread could be started to run it.
     #[error("no thread for blocking work: {0}")]
     NoThread(String),
-}
-
-/// A panic cannot happen while one of these locks is held, so a poisoned one is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum State<F, T> {

@@ -2,6 +2,7 @@
 
 use crate::bell::Bell;
 use crate::host::{self, PreflightError};
+use crate::lock::lock;
 use crate::mailbox::Mailbox;
 use crate::net::Group;
 use crate::options::Options;
@@ -94,7 +95,7 @@ pub(crate) struct Common {
 
 impl Common {
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

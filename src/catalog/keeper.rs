@@ -269,7 +269,7 @@ impl CatalogKeeper {
         change: impl FnOnce(&mut CatalogLog) -> io::Result<T> + Send + 'static,
     ) -> Result<T, NotStored> {
         let log = self.log.clone();
-        let run = move || change(&mut log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let run = move || change(&mut shards::lock(&log));
         match self.shard.blocking(run).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if NotOwner::is(&error) => {

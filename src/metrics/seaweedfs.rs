@@ -35,9 +35,7 @@ impl OperationMetrics {
 
 impl BridgeMetrics {
     fn locked(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<OperationMetrics>)>> {
-        self.operations
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        shards::lock(&self.operations)
     }
 
     /// Those of an operation.

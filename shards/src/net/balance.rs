@@ -5,12 +5,13 @@
 //! than another hands it on. Nothing has been read from it, so nothing else has to move.
 
 use crate::bell::Bell;
+use crate::lock::lock;
 use crate::poller::Poller;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 /// A shard keeps what it accepts while it has at most this part more than the one with the fewest: with
@@ -67,7 +68,7 @@ struct Handed {
 
 impl Inbox {
     fn lock(&self) -> MutexGuard<'_, Handed> {
-        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.handed)
     }
 }
 

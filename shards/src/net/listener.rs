@@ -3,6 +3,7 @@
 use super::balance::{Accepted, Counted, Group, Member};
 use super::stream::Stream;
 use crate::local::Latched;
+use crate::lock::lock;
 use crate::log_limited;
 use crate::poller::{Poller, Registered, Side};
 use crate::runtime::{Common, Listening};
@@ -17,7 +18,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -205,10 +206,7 @@ fn shared_socket(
     asked: SocketAddr,
     nth: usize,
 ) -> io::Result<(Socket, Arc<Group>)> {
-    let mut listening = common
-        .listening
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut listening = lock(&common.listening);
     let known = listening
         .iter()
         .find(|known| known.asked == asked && known.nth == nth);

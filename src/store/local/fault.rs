@@ -134,7 +134,7 @@ mod planned {
 
     fn with_plan<T>(ask: impl FnOnce(&mut Plan) -> T) -> Option<T> {
         let plan = PLAN.with_borrow(Clone::clone)?;
-        let mut plan = plan.lock().unwrap_or_else(|e| e.into_inner());
+        let mut plan = shards::lock(&plan);
         Some(ask(&mut plan))
     }
 

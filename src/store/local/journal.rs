@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::file::{
     self, PAGE, be_u32, be_u64, open_direct, read_at, read_full_at, sync_dir, write_pages_at,
@@ -354,7 +354,7 @@ impl JournalFile {
 
     fn with_chunk<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         // Nothing in it is needed after a panic.
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = shards::lock(&self.buffer);
         buffer.resize(CHUNK + PAGE as usize, 0);
         let start = buffer.as_ptr().align_offset(PAGE as usize);
         work(&mut buffer[start..start + CHUNK])

@@ -103,7 +103,7 @@ pub(super) fn recover<R: Replay>(
         faults.adopt();
         let mut done = Vec::new();
         loop {
-            let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
+            let next = shards::lock(&queue).next();
             let Some(work) = next else { return Ok(done) };
             done.push(work.run(folders.topics, clean, options.rolling)?);
         }
