@@ -128,11 +128,6 @@ pub(super) struct SavedTopic {
 }
 
 impl SavedTopic {
-    fn is_brokers(&self, catalog: &Catalog) -> bool {
-        let defaults = catalog.broker().defaults();
-        TopicConfig::of(&self.name, &self.configs, defaults).is_brokers()
-    }
-
     pub(super) fn into_topic(self, defaults: TopicConfig) -> Topic {
         Topic {
             config: TopicConfig::of(&self.name, &self.configs, defaults),
@@ -162,6 +157,13 @@ pub struct CatalogLog {
 enum Home {
     Disk(LogFile),
     SeaweedMq(Box<CatalogFile>),
+}
+
+/// Says which of these topics brokers are to write.
+fn leave_to_brokers<'a>(file: &CatalogFile, topics: impl Iterator<Item = &'a Arc<Topic>>) {
+    for topic in topics.filter(|topic| topic.config.is_brokers()) {
+        file.shared().leave_to_brokers(topic.id);
+    }
 }
 
 /// Of which topics of SeaweedMQ topics are made.
@@ -284,10 +286,7 @@ impl CatalogLog {
         for (topic, adopted) in &replayed.places.adopted {
             file.shared().adopt(*topic, adopted.clone());
         }
-        let topics = replayed.catalog.topics();
-        for topic in topics.filter(|topic| topic.config.is_brokers()) {
-            file.shared().leave_to_brokers(topic.id);
-        }
+        leave_to_brokers(&file, replayed.catalog.topics());
         Ok(replayed.log(Home::SeaweedMq(Box::new(file))))
     }
 
@@ -316,9 +315,6 @@ impl CatalogLog {
                         ..
                     }) => file.shared().adopt(id(topic), adopted.clone()),
                     Entry::TopicForgotten { id: gone } => file.shared().forget(id(gone)),
-                    Entry::TopicCreated(topic) if topic.is_brokers(&self.catalog) => {
-                        file.shared().leave_to_brokers(id(&topic.id));
-                    }
                     _ => {}
                 }
             }
@@ -331,6 +327,9 @@ impl CatalogLog {
         }
         let mut catalog = self.catalog.next();
         changes.into_iter().for_each(|change| catalog.apply(change));
+        if let Home::SeaweedMq(file) = &self.home {
+            leave_to_brokers(file, catalog.new_topics());
+        }
         self.catalog = Arc::new(catalog);
         Ok(self.catalog.clone())
     }

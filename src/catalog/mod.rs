@@ -159,6 +159,11 @@ impl Catalog {
         is_next.then_some(&self.news.topics)
     }
 
+    /// Those that came or changed since the one before.
+    fn new_topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.news.topics.iter().filter_map(|id| self.by_id(id))
+    }
+
     pub fn by_name(&self, name: &str) -> Option<&Arc<Topic>> {
         self.by_name.get(name)
     }
