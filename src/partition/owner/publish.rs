@@ -335,19 +335,11 @@ impl Partitions {
                 Either::Left((acks, _)) => Some(acks),
                 Either::Right(_) => None,
             };
-            match acks {
-                Some(Some(Ok(offsets))) => {
-                    (heard, is_proven) = (Instant::now(), true);
-                    if !self.acked(id, &offsets).await {
-                        return Ended::Lost(format!(
-                            "the broker gives offset {} though the partition's files have it: it counts anew",
-                            offsets.iter().min().copied().unwrap_or(-1)
-                        ));
-                    }
+            if let Some(acks) = acks {
+                (heard, is_proven) = (Instant::now(), true);
+                if let Err(why) = self.take_acks(id, acks).await {
+                    return Ended::Lost(why);
                 }
-                Some(Some(Err(why))) => return Ended::Lost(why),
-                Some(None) => return Ended::Lost("the broker has closed it".to_owned()),
-                None => {}
             }
             let state = self.publishing(id, |p| (p.published.is_empty(), p.published.is_flying()));
             let Some((is_empty, is_flying)) = state else {
@@ -372,6 +364,22 @@ impl Partitions {
                 self.close(id, publisher).await;
                 return Ended::Done;
             }
+        }
+    }
+
+    /// Takes over what a stream acknowledges, or says why it is over.
+    async fn take_acks(
+        self: &Rc<Self>,
+        id: PartitionId,
+        acks: Option<Result<Vec<i64>, String>>,
+    ) -> Result<(), String> {
+        let offsets = acks.unwrap_or_else(|| Err("the broker has closed it".to_owned()))?;
+        match self.acked(id, &offsets).await {
+            true => Ok(()),
+            false => Err(format!(
+                "the broker gives offset {} though the partition's files have it: it counts anew",
+                offsets.iter().min().copied().unwrap_or(-1)
+            )),
         }
     }
 
