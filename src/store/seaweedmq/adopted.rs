@@ -28,7 +28,7 @@ use super::codec::{self, Batches};
 use super::layout::{RING_SIZE, TOPICS, seconds_of, time_name};
 use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
-use super::{Shared, failed, list_all};
+use super::{Shared, failed, in_order, list_all};
 use crate::bridge::{Bridge, BridgeError, Entry, FileChunk};
 use crate::record::read::Record;
 use crate::record::{Batch, RecordError, records};
@@ -435,12 +435,6 @@ impl Look {
             }
         }
     }
-}
-
-fn in_order(entry: &Entry) -> Vec<FileChunk> {
-    let mut chunks = entry.chunks.clone();
-    chunks.sort_by_key(|chunk| chunk.offset);
-    chunks
 }
 
 impl File {

@@ -3,6 +3,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
+use shards::lock;
+
 const THREADS: usize = 2;
 const QUEUE: usize = 64;
 
@@ -34,10 +36,7 @@ impl Background {
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
-        let next = jobs
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .recv();
+        let next = lock(jobs).recv();
         let Ok(job) = next else { return };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
             tracing::error!("work in the background of the SeaweedMQ store ended in a panic");

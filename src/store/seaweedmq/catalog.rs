@@ -6,14 +6,13 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::adopted::{self, Adopted};
 use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
-use super::{Shared, attributes, failed, list_all, marks, refused};
+use super::{Shared, attributes, failed, in_order, list_all, marks, read_chunks, refused};
 use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, Mutation, TopicSpec};
 use crate::catalog::name;
 use crate::wire::Uuid;
@@ -43,9 +42,8 @@ impl CatalogFile {
     /// Opens the file, which may not be there yet, and reads it. Blocking.
     pub(super) fn open(shared: Arc<Shared>, owner: Fence) -> io::Result<(Self, Vec<u8>)> {
         let entry = block_on(shared.bridge.lookup(ROOT, NAME)).map_err(failed)?;
-        let mut chunks = entry.map_or_else(Vec::new, |entry| entry.chunks);
-        chunks.sort_by_key(|chunk| chunk.offset);
-        let bytes = block_on(read_all(&shared.bridge, &chunks))?;
+        let chunks = entry.as_ref().map_or_else(Vec::new, in_order);
+        let bytes = block_on(read_chunks(&shared.bridge, &chunks)).map_err(failed)?;
         let file = CatalogFile {
             shared,
             owner,
@@ -62,7 +60,7 @@ impl CatalogFile {
     pub fn append(&mut self, lines: Vec<u8>) -> io::Result<()> {
         let (mut kept, mut data) = (self.chunks.clone(), Vec::new());
         if kept.len() >= CHUNKS_MAX {
-            data = block_on(read_all(&self.shared.bridge, &kept))?;
+            data = block_on(read_chunks(&self.shared.bridge, &kept)).map_err(failed)?;
             kept.clear();
         }
         data.push(lines.into());
@@ -136,14 +134,6 @@ impl CatalogFile {
                 .try_collect(),
         )
     }
-}
-
-async fn read_all(bridge: &Bridge, chunks: &[FileChunk]) -> io::Result<Vec<Bytes>> {
-    let mut all = Vec::with_capacity(chunks.len());
-    for chunk in chunks {
-        all.push(bridge.read(chunk, 0..chunk.size).await.map_err(failed)?);
-    }
-    Ok(all)
 }
 
 /// As many topics of SeaweedMQ as it takes.

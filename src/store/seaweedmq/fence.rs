@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
+use shards::lock;
 
 use super::layout::ROOT;
 use crate::bridge::{
@@ -243,9 +244,7 @@ fn set(
 
 impl Fence {
     fn locked(&self) -> MutexGuard<'_, Known> {
-        self.known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.known)
     }
 
     pub fn epoch(&self) -> u64 {

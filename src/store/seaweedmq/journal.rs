@@ -24,20 +24,24 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use prost::Message;
+use shards::lock;
 
 use super::fence::{Fence, FenceError};
 use super::layout::{ROOT, time_name};
 use super::merge::{Joined, join};
 use super::recovery::is_damage;
 use super::segment::{Chunk, Open, Piece, Place, Table};
-use super::{CHUNK_BYTES, Shared, UPLOADS_AT_ONCE, attributes, failed, list_all, refused};
+use super::{
+    CHUNK_BYTES, PARTITIONS_AT_ONCE, Shared, UPLOADS_AT_ONCE, attributes, content, failed,
+    list_all, refused,
+};
 use crate::bridge::{BridgeError, Entry, FileChunk, Mutation, path};
 use crate::store::PartitionId;
 use crate::wire::Uuid;
@@ -60,8 +64,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Entries of one transaction: commits wait for it.
 const ENTRIES_AT_ONCE: usize = 8;
 const TABLES_AT_ONCE: usize = 8;
-/// Of a start.
-const PARTITIONS_AT_ONCE: usize = 64;
 
 fn folder() -> String {
     format!("{ROOT}/journal")
@@ -148,9 +150,7 @@ impl Journal {
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     /// Commits additions, all or none. One commit is under way at a time. Blocking.
@@ -201,10 +201,7 @@ impl Journal {
 
     /// Brings all that was committed into segments. Blocking.
     pub fn store(&self) -> Result<(), FenceError> {
-        let _alone = self
-            .storing
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _alone = lock(&self.storing);
         let mut state = self.locked();
         let dirty = std::mem::take(&mut state.dirty);
         let bytes = std::mem::take(&mut state.bytes);
@@ -305,7 +302,7 @@ impl Journal {
                 None => self
                     .wake
                     .wait(state)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -595,16 +592,8 @@ async fn read_journal(shared: &Shared, shard: &str) -> io::Result<Vec<Record>> {
     }
 }
 
-async fn read_record(shared: &Shared, directory: &str, mut entry: Entry) -> io::Result<Record> {
-    let mut bytes = entry.content;
-    if !entry.chunks.is_empty() {
-        entry.chunks.sort_by_key(|chunk| chunk.offset);
-        let read = stream::iter(entry.chunks)
-            .map(|file| async move { shared.read(&file).await })
-            .buffered(UPLOADS_AT_ONCE);
-        let read: Vec<Bytes> = read.try_collect().await.map_err(failed)?;
-        bytes = read.concat().into();
-    }
+async fn read_record(shared: &Shared, directory: &str, entry: Entry) -> io::Result<Record> {
+    let bytes = content(&shared.bridge, &entry).await.map_err(failed)?;
     decode(&bytes).ok_or_else(|| {
         let text = format!(
             "the journal's record {directory}/{} is damaged: restore it, or remove {directory} from the filer to go on without what was committed there last",
@@ -625,9 +614,7 @@ async fn absorb(
         let text = format!("partition {id}: {text}");
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
-    let dir = shared.dir(id).ok_or_else(|| {
-        io::Error::other(format!("the catalog does not say where partition {id} is"))
-    })?;
+    let dir = shared.known_dir(id)?;
     let mut tables: Vec<(Table, bool)> = Vec::new();
     for piece in pieces {
         let is_of = |(table, _): &(Table, bool)| table.segment.name_s == piece.name_s;

@@ -76,11 +76,6 @@ pub fn folder_names(topic: &str, id: &Uuid, first: i32) -> [String; 2] {
     [plain, unique]
 }
 
-/// The path of a segment in its partition's folder.
-pub fn segment_path(dir: &str, name_s: i64) -> String {
-    format!("{dir}/{}", time_name(name_s))
-}
-
 pub fn checkpoints_dir(topic: &Uuid) -> String {
     format!("{ROOT}/checkpoints/{topic}")
 }

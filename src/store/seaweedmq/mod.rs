@@ -12,19 +12,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use shards::lock;
 
 use self::adopted::Adopted;
 use self::background::Background;
 use self::catalog::CatalogFile;
 use self::fence::{Fence, FenceError, take_over};
 use self::journal::{Addition, DIRECT_BYTES, Journal, Storing};
-use self::layout::{Part, ROOT, TOPICS, checkpoints_dir, partition_dir};
+use self::layout::{Part, ROOT, TOPICS, checkpoints_dir, partition_dir, time_name};
 use self::log::Standing;
 pub use self::log::{AppendPlan, Log, Removal};
 use self::read::{ChunkCache, Tables};
@@ -35,7 +36,7 @@ use self::segment::{Chunk, Piece, Place};
 use super::{CheckpointError, NotOwner, PartitionId, Replay, Rewound, Rolling, StoredBatch};
 use crate::bridge::{
     Bridge, BridgeError, Entry, FileChunk, FuseAttributes, List, Mutation, Placement,
-    Removal as Remove,
+    Removal as Remove, path,
 };
 use crate::metrics::seaweedfs::StoreMetrics;
 use crate::wire::Uuid;
@@ -66,6 +67,10 @@ pub const CHUNK_CACHE_BYTES: usize = 128 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks of one commit that are on their way at a time.
 const UPLOADS_AT_ONCE: usize = 16;
+/// Chunks of one file that are read at a time.
+const READS_AT_ONCE: usize = 16;
+/// Partitions that a start looks at at a time.
+const PARTITIONS_AT_ONCE: usize = 64;
 /// When too much is on its way.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
 /// Changes of one transaction that need not be made together.
@@ -160,9 +165,7 @@ fn like(error: &io::Error) -> io::Error {
 
 impl Shared {
     fn topics(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Part>>> {
-        self.topics
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.topics)
     }
 
     /// Says where a topic's partitions are.
@@ -171,9 +174,7 @@ impl Shared {
     }
 
     fn adopted(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Adopted>>> {
-        self.adopted
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.adopted)
     }
 
     /// Says where the partitions are of a topic that others made.
@@ -182,9 +183,7 @@ impl Shared {
     }
 
     fn brokers(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.brokers
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.brokers)
     }
 
     /// Leaves the writing of a topic's logs to SeaweedMQ's brokers.
@@ -203,7 +202,7 @@ impl Shared {
     fn keep_topics(&self) -> RwLockReadGuard<'_, ()> {
         self.keeping_topics
             .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets where a topic's partitions are; waits for those who still store them.
@@ -213,7 +212,7 @@ impl Shared {
         drop(
             self.keeping_topics
                 .write()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+                .unwrap_or_else(PoisonError::into_inner),
         );
         parts
     }
@@ -229,7 +228,7 @@ impl Shared {
             recursive: false,
         };
         for name in names {
-            let name = layout::time_name(*name);
+            let name = time_name(*name);
             block_on(self.bridge.delete(dir, &name, removal))?;
         }
         Ok(())
@@ -249,6 +248,13 @@ impl Shared {
             self.bridge
                 .delete(&checkpoints, &topic.to_string(), removal),
         )
+    }
+
+    /// Where a partition is.
+    fn known_dir(&self, id: PartitionId) -> io::Result<Arc<str>> {
+        self.dir(id).ok_or_else(|| {
+            io::Error::other(format!("the catalog does not say where partition {id} is"))
+        })
     }
 
     /// Where chunks of a file with this path go.
@@ -517,7 +523,7 @@ impl Commit {
             if let Place::Journal(bytes) = &chunk.at
                 && bytes.len() >= DIRECT_BYTES
             {
-                let path = layout::segment_path(&addition.dir, addition.piece.name_s);
+                let path = path(&addition.dir, &time_name(addition.piece.name_s));
                 let file = self.shared.upload(vec![bytes.clone()], &path).await?;
                 chunk.at = Place::File(file);
             }
@@ -623,6 +629,29 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// A file's chunks in the order of its content; filers may keep them in another.
+fn in_order(entry: &Entry) -> Vec<FileChunk> {
+    let mut chunks = entry.chunks.clone();
+    chunks.sort_by_key(|chunk| chunk.offset);
+    chunks
+}
+
+/// What chunks have.
+async fn read_chunks(bridge: &Bridge, chunks: &[FileChunk]) -> Result<Vec<Bytes>, BridgeError> {
+    stream::iter(chunks.to_vec())
+        .map(|chunk| async move { when_there_is_room(|| bridge.read(&chunk, 0..chunk.size)).await })
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// What a file has, in its entry and in chunks.
+async fn content(bridge: &Bridge, entry: &Entry) -> Result<Bytes, BridgeError> {
+    let mut all = read_chunks(bridge, &in_order(entry)).await?;
+    all.insert(0, entry.content.clone());
+    Ok(all.concat().into())
 }
 
 /// All entries of a folder behind a name, a page at a time. Blocking.

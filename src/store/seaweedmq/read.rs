@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use shards::lock;
 
 use super::codec::{self, Batches, Damaged};
 use super::segment::{Chunk, Place, Segment, Table};
-use super::{Shared, failed};
+use super::{READS_AT_ONCE, Shared, failed};
 use crate::bridge::{BridgeError, FileChunk};
 use crate::store::PartitionId;
 
-/// Chunks that one read asks for at a time.
-const READS_AT_ONCE: usize = 16;
 /// Tables of sealed segments that are kept.
 const TABLES_MAX: usize = 256;
 
@@ -287,10 +286,8 @@ impl ChunkCache {
         ChunkCache(Mutex::new(Recent::new(bytes_max)))
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Recent<Arc<Batches>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn locked(&self) -> MutexGuard<'_, Recent<Arc<Batches>>> {
+        lock(&self.0)
     }
 
     /// The batches of chunks, in their order. Blocking.
@@ -383,10 +380,8 @@ impl Default for Tables {
 }
 
 impl Tables {
-    fn locked(&self) -> std::sync::MutexGuard<'_, Recent<Arc<Table>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn locked(&self) -> MutexGuard<'_, Recent<Arc<Table>>> {
+        lock(&self.0)
     }
 
     fn get_or_look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {

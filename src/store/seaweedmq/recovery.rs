@@ -17,13 +17,10 @@ use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
 use super::log::{Log, Standing};
 use super::merge::bytes_of;
 use super::segment::{Segment, Table};
-use super::{Shared, adopted, codec, failed, list_all};
+use super::{PARTITIONS_AT_ONCE, Shared, adopted, codec, failed, list_all};
 use crate::bridge::{BridgeError, List};
 use crate::store::{PartitionId, Recovered, Replay, Rolling};
 use crate::wire::Uuid;
-
-/// Partitions that are looked at at a time.
-const PARTITIONS_AT_ONCE: usize = 64;
 
 /// Removes what is left of topics that were deleted: the process may have ended between the two.
 pub(super) fn remove_leftovers(shared: &Shared, removed: Vec<(Uuid, Vec<Part>)>) -> io::Result<()> {
@@ -138,9 +135,7 @@ async fn recover_one<R: Replay>(
     bytes: Option<Bytes>,
     rolling: Rolling,
 ) -> io::Result<Recovered<R, Log>> {
-    let dir = shared.dir(id).ok_or_else(|| {
-        io::Error::other(format!("the catalog does not say where partition {id} is"))
-    })?;
+    let dir = shared.known_dir(id)?;
     let saved = match bytes {
         Some(bytes) => checkpoint::decode::<R>(&bytes).ok_or_else(|| damaged(id))?,
         None => Checkpoint {
@@ -232,7 +227,8 @@ async fn replay<R: Replay>(
             }
         };
         codec::headers(&bytes, each).map_err(|damaged| {
-            let text = format!("chunk {number}: {damaged}");
+            let chunk = chunk.file().map_or("in the journal", |file| &file.file_id);
+            let text = format!("chunk {chunk}: {damaged}");
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
     }

@@ -1,8 +1,8 @@
 //! The filer's rules for paths (`fs.configure`): what they mean for logs.
 
-use bytes::BytesMut;
 use serde::Deserialize;
 
+use super::content;
 use super::layout::TOPICS;
 use crate::bridge::{Bridge, BridgeError};
 
@@ -41,10 +41,7 @@ impl Rules {
         let Some(entry) = bridge.lookup(DIRECTORY, NAME).await? else {
             return Ok(Rules::default());
         };
-        let mut content = BytesMut::from(&entry.content[..]);
-        for chunk in &entry.chunks {
-            content.extend_from_slice(&bridge.read(chunk, 0..chunk.size).await?);
-        }
+        let content = content(bridge, &entry).await?;
         Ok(serde_json::from_slice(&content).unwrap_or_default())
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use shards::lock;
 
 use super::layout::time_name;
 use crate::bridge::{Entry, FileChunk, FuseAttributes};
@@ -272,9 +273,7 @@ impl Open {
     }
 
     fn locked(&self) -> MutexGuard<'_, Vec<OpenTable>> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.0)
     }
 
     pub fn segments(&self) -> Vec<Segment> {
