@@ -5,6 +5,7 @@ pub mod load;
 pub mod prometheus;
 pub mod weed;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts on a free port.
+    /// Starts on a free port. A `tidegate.toml` in the folder is its configuration.
     pub fn start(data: &Path, options: &[&str]) -> Gateway {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), data, options)
     }
@@ -53,9 +54,14 @@ impl Gateway {
             true => &[][..],
             false => &["--admin", "off"],
         };
+        let file = data.join("tidegate.toml");
+        let config = file
+            .exists()
+            .then_some([OsStr::new("--config"), file.as_os_str()]);
         let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["--listen", &address.to_string(), "--data-dir"])
             .arg(data.join("data"))
+            .args(config.into_iter().flatten())
             .args(admin)
             .args(options)
             .env_clear()

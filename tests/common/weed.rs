@@ -130,6 +130,8 @@ pub struct Weed {
     ports: [Port; PARTS],
     /// Arguments that parts are started with instead of the usual ones of the same name.
     pub extra: Vec<(Part, String)>,
+    /// The master, if it is another cluster's.
+    joined: Option<String>,
     folder: tempfile::TempDir,
 }
 
@@ -151,10 +153,37 @@ impl Weed {
 
     /// Starts some parts, with arguments of their own.
     pub fn start_so(folder: tempfile::TempDir, parts: &[Part], extra: Vec<(Part, String)>) -> Weed {
+        Self::start_joined(folder, parts, extra, None)
+    }
+
+    /// Starts some parts that serve until this process ends: nobody drops what is static.
+    pub fn start_for_good(parts: &[Part]) -> Weed {
+        let folder = super::data_folder();
+        remove_at_the_end(folder.path());
+        Self::start_in(folder, parts)
+    }
+
+    /// Starts a filer or broker more, or both, that keep to themselves as a group. They end when what is
+    /// returned is dropped.
+    pub fn start_group(&self, group: &str, parts: &[Part]) -> Weed {
+        let extra = parts
+            .iter()
+            .map(|part| (*part, format!("-filerGroup={group}")));
+        let joined = Some(self.master());
+        Self::start_joined(super::data_folder(), parts, extra.collect(), joined)
+    }
+
+    fn start_joined(
+        folder: tempfile::TempDir,
+        parts: &[Part],
+        extra: Vec<(Part, String)>,
+        joined: Option<String>,
+    ) -> Weed {
         let mut weed = Weed {
             processes: Default::default(),
             ports: std::array::from_fn(|_| Port::free()),
             extra,
+            joined,
             folder,
         };
         parts.iter().for_each(|part| weed.start_part(*part));
@@ -180,7 +209,8 @@ impl Weed {
 
     /// As `--master` takes it.
     pub fn master(&self) -> String {
-        self.address(Part::Master)
+        let joined = self.joined.clone();
+        joined.unwrap_or_else(|| self.address(Part::Master))
     }
 
     /// `host:port` of a part.
@@ -393,6 +423,20 @@ impl Port {
         ports.filter_map(take).next().expect("a free port")
     }
 }
+
+/// Removes a folder when this process has ended, whichever way, and with it the processes that use it.
+fn remove_at_the_end(folder: &Path) {
+    let remover = Command::new("sh")
+        .args(["-c", REMOVER, "sh"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    // Its standard input is to end with this process.
+    std::mem::forget(remover);
+}
+
+const REMOVER: &str = r#"cat >/dev/null; until rm -rf "$1" 2>/dev/null; do sleep 0.1; done"#;
 
 /// A process that is killed when this is dropped, or with this process.
 struct Process {

@@ -1,11 +1,10 @@
 //! Groups of the consumer protocol (KIP-848) over the wire, across restarts.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use common::{Client, Gateway, data_folder};
+use crate::common::{Client, Gateway};
+use crate::data_folder;
 use tidegate::wire::consumer_group_describe as describe;
 use tidegate::wire::consumer_group_heartbeat as heartbeat;
 use tidegate::wire::{

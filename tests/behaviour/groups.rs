@@ -1,12 +1,11 @@
 //! Consumer groups over the wire, across restarts.
 
-mod common;
-
 use std::io;
 use std::net::SocketAddr;
 
+use crate::common::{Client, Gateway, batch};
+use crate::data_folder;
 use bytes::Bytes;
-use common::{Client, Gateway, batch, data_folder};
 use tidegate::wire::StrBytes;
 use tidegate::wire::{
     ErrorCode, delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups,

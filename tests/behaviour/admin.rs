@@ -1,11 +1,10 @@
 //! Administration from the outside, over real sockets: what is changed is so for everybody, and still
 //! is after a restart.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Client, Gateway, batch, data_folder};
+use crate::common::{Client, Gateway, batch};
+use crate::data_folder;
 use tidegate::wire::{
     ErrorCode, alter_configs, create_partitions, describe_configs, incremental_alter_configs,
 };

@@ -1,8 +1,7 @@
 //! Fetch sessions (KIP-227), and what a fetch says of leaders and epochs.
 
-mod common;
-
-use common::{Client, Gateway, batch, data_folder, fetch_request};
+use crate::common::{Client, Gateway, batch, fetch_request};
+use crate::data_folder;
 use tidegate::wire::{ErrorCode, Uuid, fetch};
 
 const BY_NAME: i16 = 12;

@@ -1,9 +1,8 @@
 //! Topics that set `compression.type`, from the outside, over real sockets.
 
-mod common;
-
+use crate::common::{Client, Gateway, fetch_request, produce_request, records_of};
+use crate::data_folder;
 use bytes::Bytes;
-use common::{Client, Gateway, data_folder, fetch_request, produce_request, records_of};
 use tidegate::record::{Batch, Builder, Compression, TimestampType, batches};
 use tidegate::wire::{ErrorCode, incremental_alter_configs, produce};
 

@@ -1,15 +1,14 @@
-//! What tools ask of a cluster, over real sockets: partitions page by page, log directories, producers,
+//! What tools ask of a cluster, over real sockets: partitions page by page, producers,
 //! and what a node without replicas and quorum has to say of them.
-
-mod common;
 
 use std::path::Path;
 
-use common::{Client, Gateway, batch, data_folder};
+use crate::common::{Client, Gateway, batch};
+use crate::data_folder;
 use tidegate::wire::{
-    ErrorCode, alter_partition_reassignments, alter_replica_log_dirs, api_versions, create_acls,
-    delete_acls, describe_acls, describe_client_quotas, describe_log_dirs, describe_producers,
-    describe_quorum, describe_topic_partitions, describe_user_scram_credentials, elect_leaders,
+    ErrorCode, alter_partition_reassignments, api_versions, create_acls, delete_acls,
+    describe_acls, describe_client_quotas, describe_producers, describe_quorum,
+    describe_topic_partitions, describe_user_scram_credentials, elect_leaders,
     list_config_resources, list_partition_reassignments, unregister_broker, update_features,
 };
 
@@ -58,72 +57,6 @@ fn topics_are_described_page_by_page() {
     let of = |name: &'static str, partitions| (0..partitions).map(move |p| (name.to_owned(), p));
     let expected: Vec<_> = of("a", 2).chain(of("b", 3)).collect();
     assert_eq!(told, expected);
-}
-
-/// Directory and sizes of a topic's partitions.
-fn sizes(client: &mut Client, topics: Option<&[&str]>) -> (String, Vec<(String, i32, i64)>) {
-    let topic = |name: &&str| describe_log_dirs::DescribableLogDirTopic {
-        topic: (*name).to_owned().into(),
-        partitions: vec![0, 1, 2],
-    };
-    let request = describe_log_dirs::Request {
-        topics: topics.map(|topics| topics.iter().map(topic).collect()),
-    };
-    let response = ask!(client, describe_log_dirs, request);
-    let [dir] = &response.results[..] else {
-        panic!("one data folder is one directory: {response:?}")
-    };
-    assert!(dir.usable_bytes > 0 && dir.usable_bytes <= dir.total_bytes);
-    let sizes = dir.topics.iter().flat_map(|topic| {
-        let name = topic.name.to_string();
-        topic
-            .partitions
-            .iter()
-            .map(move |p| (name.clone(), p.partition_index, p.partition_size))
-    });
-    (dir.log_dir.to_string(), sizes.collect())
-}
-
-#[test]
-fn a_log_directory_tells_what_partitions_take_also_after_a_restart() {
-    let data = data_folder();
-    let mut gateway = start(data.path());
-    let mut client = gateway.connect();
-    let id = client.create_topic("t", 2);
-    client.create_topic("u", 1);
-    let produced = client.produce("t", 1, batch(&[&[b'x'; 1000]], None));
-    assert_eq!(produced.expect("an answer").error_code, ErrorCode::NONE);
-    let (dir, told) = sizes(&mut client, None);
-    assert_eq!(Path::new(&dir), data.path().join("data"));
-    let file = format!("topics/{id}/1/{:020}.log", 0);
-    let len = std::fs::metadata(Path::new(&dir).join(file));
-    let size = len.expect("a segment").len() as i64;
-    let of = |name: &str, index, size| (name.to_owned(), index, size);
-    let expected = [of("t", 0, 0), of("t", 1, size), of("u", 0, 0)];
-    assert_eq!(told, expected);
-    assert_eq!(sizes(&mut client, Some(&["t", "nope"])).1, expected[..2]);
-    assert!(sizes(&mut client, Some(&[])).1.is_empty());
-    gateway.kill();
-
-    let gateway = start(data.path());
-    let mut client = gateway.connect();
-    assert_eq!(sizes(&mut client, None), (dir.clone(), expected.to_vec()));
-    let mut move_to = |path: &str| {
-        let topic = alter_replica_log_dirs::AlterReplicaLogDirTopic {
-            name: "t".into(),
-            partitions: vec![1],
-        };
-        let request = alter_replica_log_dirs::Request {
-            dirs: vec![alter_replica_log_dirs::AlterReplicaLogDir {
-                path: path.to_owned().into(),
-                topics: vec![topic],
-            }],
-        };
-        let response = ask!(client, alter_replica_log_dirs, request);
-        response.results[0].partitions[0].error_code
-    };
-    assert_eq!(move_to(&dir), ErrorCode::NONE);
-    assert_eq!(move_to("/nope"), ErrorCode::LOG_DIR_NOT_FOUND);
 }
 
 #[test]
