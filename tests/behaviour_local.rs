@@ -5,3 +5,6 @@ mod behaviour;
 mod common;
 
 use common::data_folder;
+
+/// Whether batches come back byte for byte.
+const KEEPS_BATCHES: bool = true;

@@ -99,3 +99,32 @@ fn clients_that_do_not_take_their_answers_keep_nobody_out() {
     assert!(grown < 64 * MIB, "{grown} bytes");
     drop(stalled);
 }
+
+#[test]
+fn a_client_that_does_not_read_costs_no_more_than_one_answer() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &["--shards", "1", "--tail-memory", "64MiB"]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    for _ in 0..20 {
+        client
+            .produce("t", 0, batch(&[&[3; 1_000_000]], None))
+            .unwrap();
+    }
+    let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+    request.topics[0].partitions[0].partition_max_bytes = 20 << 20;
+    let before = gateway.resident_bytes();
+    let mut lazy: Vec<_> = (0..4).map(|_| gateway.connect()).collect();
+    for client in &mut lazy {
+        for _ in 0..30 {
+            client.send(fetch::KEY, 11, &request).unwrap();
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(
+        // Each has one answer of 20 MB, read from the disk, and no more of its thirty.
+        gateway.resident_bytes() < before + ((4 * 20 + 16) << 20),
+        "answers pile up"
+    );
+    assert_eq!(client.latest("t", 0), 20);
+}

@@ -1,7 +1,7 @@
 //! Topics that set `compression.type`, from the outside, over real sockets.
 
 use crate::common::{Client, Gateway, fetch_request, produce_request, records_of};
-use crate::data_folder;
+use crate::{KEEPS_BATCHES, data_folder};
 use bytes::Bytes;
 use tidegate::record::{Batch, Builder, Compression, TimestampType, batches};
 use tidegate::wire::{ErrorCode, incremental_alter_configs, produce};
@@ -132,7 +132,10 @@ fn a_batch_of_the_wanted_codec_keeps_its_bytes() {
         .produce("t", 0, sent.bytes().clone())
         .expect("an answer");
     let all = stored(&mut client, "t", 0);
-    assert_eq!(all[0].after_head(), sent.after_head());
+    match KEEPS_BATCHES {
+        true => assert_eq!(all[0].after_head(), sent.after_head()),
+        false => assert_eq!(codec(&all[0]), Compression::Zstd),
+    }
 }
 
 #[test]
@@ -170,7 +173,9 @@ fn a_change_of_the_type_or_level_counts_from_the_next_batch_on() {
         Compression::None,
     ];
     assert_eq!(codecs, expected);
-    assert!(all[2].size_in_bytes() > all[3].size_in_bytes());
+    if KEEPS_BATCHES {
+        assert!(all[2].size_in_bytes() > all[3].size_in_bytes());
+    }
 }
 
 #[test]

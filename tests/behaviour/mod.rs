@@ -1,5 +1,6 @@
 //! How the gateway behaves, over real sockets and whatever the store: each program that has this as a
-//! module says where partitions are stored, with a `data_folder` of its own.
+//! module says where partitions are stored, with a `data_folder` of its own, and what that store does not
+//! promise.
 //!
 //! What is not here, as it does not hold on every store:
 //! - `local_files.rs`, `check.rs`, `crash.rs` and `faults.rs`: the local store's files, and disks that fail.
@@ -8,7 +9,8 @@
 //!   segments in SeaweedFS. `seaweedmq.rs` has what need not be kept there.
 //! - `compaction.rs`: only the local store compacts.
 //! - `observe.rs`: metrics of the local store's reads and checkpoints.
-//! - `cli.rs`, `hostile.rs`, `limits.rs`, `routing.rs` and `wire_hostile.rs` end before a store is asked.
+//! - `limits.rs`: memory, also that of reads, which is another for each store.
+//! - `cli.rs`, `hostile.rs`, `routing.rs` and `wire_hostile.rs`: what they are about ends before a store.
 
 mod admin;
 mod cluster;

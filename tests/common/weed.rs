@@ -164,13 +164,18 @@ impl Weed {
     }
 
     /// Starts a filer or broker more, or both, that keep to themselves as a group. They end when what is
-    /// returned is dropped.
+    /// returned is dropped, and their folder is in this cluster's.
     pub fn start_group(&self, group: &str, parts: &[Part]) -> Weed {
         let extra = parts
             .iter()
             .map(|part| (*part, format!("-filerGroup={group}")));
         let joined = Some(self.master());
-        Self::start_joined(super::data_folder(), parts, extra.collect(), joined)
+        Self::start_joined(self.folder_in(), parts, extra.collect(), joined)
+    }
+
+    /// A folder that goes with the cluster.
+    pub fn folder_in(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(&self.folder).expect("a folder in the cluster's")
     }
 
     fn start_joined(
