@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 pub mod load;
+pub mod places;
 pub mod prometheus;
 pub mod weed;
 

@@ -165,12 +165,11 @@ impl Weed {
 
     /// Starts a filer or broker more, or both, that keep to themselves as a group. They end when what is
     /// returned is dropped, and their folder is in this cluster's.
-    pub fn start_group(&self, group: &str, parts: &[Part]) -> Weed {
-        let extra = parts
-            .iter()
-            .map(|part| (*part, format!("-filerGroup={group}")));
+    pub fn start_group(&self, group: &str, parts: &[Part], mut extra: Vec<(Part, String)>) -> Weed {
+        let of_group = |part: &Part| (*part, format!("-filerGroup={group}"));
+        extra.extend(parts.iter().map(of_group));
         let joined = Some(self.master());
-        Self::start_joined(self.folder_in(), parts, extra.collect(), joined)
+        Self::start_joined(self.folder_in(), parts, extra, joined)
     }
 
     /// A folder that goes with the cluster.
