@@ -159,10 +159,14 @@ enum Home {
     SeaweedMq(Box<CatalogFile>),
 }
 
-/// Says which of these topics brokers are to write.
-fn leave_to_brokers<'a>(file: &CatalogFile, topics: impl Iterator<Item = &'a Arc<Topic>>) {
+/// Says which of these topics brokers are to write, if it was not said before.
+fn leave_to_brokers<'a>(
+    file: &CatalogFile,
+    topics: impl Iterator<Item = &'a Arc<Topic>>,
+    are_new: bool,
+) {
     for topic in topics.filter(|topic| topic.config.is_brokers()) {
-        file.shared().leave_to_brokers(topic.id);
+        file.shared().leave_to_brokers(topic.id, are_new);
     }
 }
 
@@ -286,7 +290,7 @@ impl CatalogLog {
         for (topic, adopted) in &replayed.places.adopted {
             file.shared().adopt(*topic, adopted.clone());
         }
-        leave_to_brokers(&file, replayed.catalog.topics());
+        leave_to_brokers(&file, replayed.catalog.topics(), false);
         Ok(replayed.log(Home::SeaweedMq(Box::new(file))))
     }
 
@@ -328,7 +332,7 @@ impl CatalogLog {
         let mut catalog = self.catalog.next();
         changes.into_iter().for_each(|change| catalog.apply(change));
         if let Home::SeaweedMq(file) = &self.home {
-            leave_to_brokers(file, catalog.new_topics());
+            leave_to_brokers(file, catalog.new_topics(), true);
         }
         self.catalog = Arc::new(catalog);
         Ok(self.catalog.clone())

@@ -196,14 +196,20 @@ pub struct Log {
 }
 
 impl Log {
-    pub(super) fn new(id: PartitionId, shared: Arc<Shared>, dirs: Vec<Arc<str>>) -> Self {
+    /// Of one that is new it is known that there is nothing.
+    pub(super) fn new(
+        id: PartitionId,
+        shared: Arc<Shared>,
+        dirs: Vec<Arc<str>>,
+        is_new: bool,
+    ) -> Self {
         Log {
             id,
             shared,
             dirs,
             files: Vec::new(),
             next_offset: 0,
-            looks: None,
+            looks: is_new.then_some(0),
         }
     }
 

@@ -88,8 +88,8 @@ pub struct Shared {
     topics: Mutex<HashMap<Uuid, Vec<Part>>>,
     /// Where the partitions are of topics that others made.
     adopted: Mutex<HashMap<Uuid, Arc<Adopted>>>,
-    /// Topics of ours that brokers write.
-    brokers: Mutex<HashSet<Uuid>>,
+    /// Topics of ours that brokers write, and whether they are new.
+    brokers: Mutex<HashMap<Uuid, bool>>,
     chunks: ChunkCache,
     tables: Tables,
     background: Background,
@@ -182,13 +182,13 @@ impl Shared {
         self.adopted().insert(topic, Arc::new(adopted));
     }
 
-    fn brokers(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+    fn brokers(&self) -> MutexGuard<'_, HashMap<Uuid, bool>> {
         lock(&self.brokers)
     }
 
-    /// Leaves the writing of a topic's logs to SeaweedMQ's brokers.
-    pub fn leave_to_brokers(&self, topic: Uuid) {
-        self.brokers().insert(topic);
+    /// Leaves the writing of a topic's logs to SeaweedMQ's brokers. Of one that is new nobody has written any.
+    pub fn leave_to_brokers(&self, topic: Uuid, is_new: bool) {
+        self.brokers().entry(topic).or_insert(is_new);
     }
 
     /// Others have deleted a topic that they made: there is nothing of it to be removed.
@@ -426,7 +426,8 @@ impl ShardStore {
     /// The log of a partition that brokers write. `None` if Tidegate does.
     pub fn adopted_log(&self, id: PartitionId) -> Option<adopted::Log> {
         let dirs = self.shared.log_dirs(id)?;
-        Some(adopted::Log::new(id, self.shared.clone(), dirs))
+        let is_new = self.shared.brokers().get(&id.topic) == Some(&true);
+        Some(adopted::Log::new(id, self.shared.clone(), dirs, is_new))
     }
 
     /// Removes all that a topic has in SeaweedFS. Blocking.

@@ -34,7 +34,7 @@ impl ShardStore {
     /// Whether brokers write the logs of a topic.
     pub fn is_brokers(&self, topic: Uuid) -> bool {
         let shared = &self.shared;
-        shared.brokers().contains(&topic) || shared.adopted().contains_key(&topic)
+        shared.brokers().contains_key(&topic) || shared.adopted().contains_key(&topic)
     }
 
     /// Where records of a partition are to be published. `None` if no broker takes any.
@@ -62,7 +62,7 @@ impl Shared {
 
     /// The folders, by time, of a partition that brokers write.
     pub(super) fn log_dirs(&self, id: PartitionId) -> Option<Vec<Arc<str>>> {
-        if self.brokers().contains(&id.topic) {
+        if self.brokers().contains_key(&id.topic) {
             return Some(vec![self.dir(id)?]);
         }
         let adopted = self.adopted().get(&id.topic).cloned()?;
