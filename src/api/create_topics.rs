@@ -13,6 +13,7 @@ use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::keeper::{CHANGES_MAX, Change, ChangeError, Changed, changes_of};
 use crate::catalog::topic_config::{self, Effective};
 use crate::catalog::{Catalog, Topic, Values, name};
+use crate::config::SeaweedMqPath;
 use crate::gateway::Gateway;
 use crate::wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, KEY,
@@ -168,6 +169,7 @@ fn check_all(
     let rules = Rules {
         catalog,
         num_partitions: config.num_partitions,
+        seaweedmq_path: config.seaweedmq_path,
         is_broker: &|id| gateway.facts().is_broker(id),
     };
     let topics = || {
@@ -214,6 +216,7 @@ fn check_all(
 struct Rules<'a> {
     catalog: &'a Catalog,
     num_partitions: i32,
+    seaweedmq_path: SeaweedMqPath,
     is_broker: &'a dyn Fn(i32) -> bool,
 }
 
@@ -237,8 +240,10 @@ impl Rules<'_> {
             .configs
             .iter()
             .map(|config| (&*config.name, config.value.as_deref()));
-        let (configs, config) = topic_config::check(self.catalog.broker().defaults(), given)
+        let defaults = self.catalog.broker().defaults();
+        let (mut configs, mut config) = topic_config::check(defaults, given)
             .map_err(|e| Failure::new(ErrorCode::INVALID_CONFIG, e))?;
+        topic_config::choose_path(self.seaweedmq_path, &mut configs, &mut config);
         let partitions = match topic.assignments.is_empty() {
             true => self.check_numbers(topic)?,
             false => self.check_assignments(topic)?,
@@ -375,6 +380,7 @@ mod tests {
         let rules = Rules {
             catalog: &Catalog::default(),
             num_partitions: 3,
+            seaweedmq_path: SeaweedMqPath::Segments,
             is_broker: &|id| id == BROKER,
         };
         let checked = rules.check(&topic).map(|topic| topic.partitions);

@@ -12,7 +12,7 @@ use shards::log_limited;
 
 use super::{Api, Call, Handled, operations, owners};
 use crate::catalog::keeper::{CHANGES_MAX, Change, changes_of};
-use crate::catalog::{Topic, name};
+use crate::catalog::{Topic, name, topic_config};
 use crate::gateway::{Broker, Gateway};
 use crate::store::PartitionId;
 use crate::wire::metadata::{
@@ -143,7 +143,7 @@ async fn answer(call: Rc<Call>, request: Request, asked: Asked) -> Response {
 /// the client need not come again. What cannot be created is unknown in the answer, as with Kafka.
 async fn create_missing(gateway: &Gateway, names: &[StrBytes]) {
     let catalog = gateway.catalog();
-    let defaults = catalog.broker().defaults();
+    let config = gateway.config();
     // A broker's own topics are made by it when it needs them, with as many partitions as it needs.
     let create = |name: &&StrBytes| {
         name::check(name).is_ok()
@@ -151,7 +151,14 @@ async fn create_missing(gateway: &Gateway, names: &[StrBytes]) {
             && ***name != *name::CLUSTER_METADATA
             && catalog.check_free(name).is_ok()
     };
-    let make = |name| Topic::new(name, gateway.config().num_partitions, defaults);
+    let make = |name| {
+        let topic = Topic::new(name, config.num_partitions, catalog.broker().defaults());
+        topic.map(|mut topic| {
+            let configs = &mut topic.configs;
+            topic_config::choose_path(config.seaweedmq_path, configs, &mut topic.config);
+            topic
+        })
+    };
     let Ok(topics) = names
         .iter()
         .filter(create)

@@ -98,7 +98,10 @@ impl Catalog {
         let none = Values::new();
         let topic = self.by_name(name);
         let before = topic.map_or(&none, |topic| &topic.configs);
-        let configs = by.of(before, |operation, name| self.topic_list(operation, name))?;
+        let mut configs = by.of(before, |operation, name| self.topic_list(operation, name))?;
+        if matches!(by, Alteration::Replace(_)) {
+            topic_config::keep_fixed(before, &mut configs);
+        }
         if name.is_empty() {
             return Err(AlterError::DefaultTopic);
         }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::Values;
 use super::broker_config::BrokerConfigs;
-use crate::config::{CompressionType, Config, Store};
+use crate::config::{CompressionType, Config, SeaweedMqPath, Store};
 use crate::record::batch::TimestampType;
 use crate::record::compress::LevelRange;
 use crate::record::{Compression, Levels, Target};
@@ -57,15 +57,6 @@ pub struct TopicConfig {
     pub min_cleanable_dirty_ratio: Ratio,
     /// `seaweedmq.path`; `None` on a store that has no paths.
     pub seaweedmq_path: Option<SeaweedMqPath>,
-}
-
-/// Who writes a topic's log in SeaweedFS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeaweedMqPath {
-    /// The gateway itself, and it alone.
-    Segments,
-    /// SeaweedMQ's brokers, for the gateway and whoever else publishes to them.
-    Broker,
 }
 
 /// What becomes of old records.
@@ -515,7 +506,7 @@ const SEAWEEDMQ_PATH: Row = Row {
     kind: ConfigType::String,
     doc: "Who writes the topic's log in SeaweedFS: the gateway alone (segments), or SeaweedMQ's brokers for it and for other programs (broker), with weaker promises. Cannot be changed.",
     set: |config, given| {
-        let path = given.one_of(&["segments", "broker"])?;
+        let path = given.one_of(SeaweedMqPath::NAMES)?;
         let old = config.seaweedmq_path.as_mut();
         *old.ok_or(ConfigError::OtherStore(given.name))? = match path {
             "broker" => SeaweedMqPath::Broker,
@@ -640,6 +631,25 @@ pub fn check<'a>(
         return Err(ConfigError::BrokersDoNotCompact);
     }
     Ok((values, config))
+}
+
+/// Has brokers keep the log of a topic that is to be created, if they do so for topics that do not say who
+/// does, unless it is compacted. It says so itself from then on, as that cannot be changed.
+pub fn choose_path(path: SeaweedMqPath, values: &mut Values, config: &mut TopicConfig) {
+    let name = SEAWEEDMQ_PATH.name;
+    let is_open = config.seaweedmq_path.is_some() && !values.contains_key(name);
+    if is_open && path == SeaweedMqPath::Broker && !config.cleanup_policy.compacts() {
+        config.seaweedmq_path = Some(path);
+        values.insert(name.to_owned(), (SEAWEEDMQ_PATH.get)(config));
+    }
+}
+
+/// Keeps what was fixed when a topic was created, though configs that replace all do not name it.
+pub fn keep_fixed(before: &Values, after: &mut Values) {
+    if let Some(path) = before.get(SEAWEEDMQ_PATH.name) {
+        let name = SEAWEEDMQ_PATH.name.to_owned();
+        after.entry(name).or_insert_with(|| path.clone());
+    }
 }
 
 /// Checks that what was fixed when a topic was created stays as it is.
@@ -1168,11 +1178,29 @@ mod tests {
         assert_eq!(told(&values), Some(set));
         let default = ("segments".to_owned(), ConfigSource::Default);
         assert_eq!(told(&Values::new()), Some(default));
-        let compacted = [broker[0], ("cleanup.policy", Some("compact"))];
+        let mut replaced = Values::from([("segment.bytes".to_owned(), "2000000".to_owned())]);
+        keep_fixed(&values, &mut replaced);
+        assert_eq!(replaced["seaweedmq.path"], "broker");
+        let compact = ("cleanup.policy", Some("compact"));
         assert_eq!(
-            check(defaults, compacted.into_iter()),
+            check(defaults, [broker[0], compact].into_iter()),
             Err(ConfigError::BrokersDoNotCompact)
         );
+        let chosen = |defaults: TopicConfig, path, given: &[(&str, &str)]| {
+            let given = given.iter().map(|(name, value)| (*name, Some(*value)));
+            let (mut values, mut config) = check(defaults, given).expect("taken");
+            choose_path(path, &mut values, &mut config);
+            assert_eq!(TopicConfig::of("t", &values, defaults), config);
+            config.seaweedmq_path
+        };
+        let (segments, brokers) = (SeaweedMqPath::Segments, SeaweedMqPath::Broker);
+        let itself = [("seaweedmq.path", "segments")];
+        assert_eq!(chosen(defaults, segments, &[]), Some(segments));
+        assert_eq!(chosen(defaults, brokers, &[]), Some(brokers));
+        assert_eq!(chosen(defaults, brokers, &itself), Some(segments));
+        let compact = [("cleanup.policy", "compact")];
+        assert_eq!(chosen(defaults, brokers, &compact), Some(segments));
+        assert_eq!(chosen(TopicConfig::default(), brokers, &[]), None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use print::reference;
 pub(crate) use value::DEFAULT_PORT;
 pub use value::{
     Admin, Advertise, CompressionType, Flush, HostPort, Level, LogFormat, MigrationPolicy, Pin,
-    RecordValidation, Replication, Routing, Store, shard_port,
+    RecordValidation, Replication, Routing, SeaweedMqPath, Store, shard_port,
 };
 
 /// The largest number that fields of the Kafka protocol of type INT32 can say.
@@ -83,6 +83,8 @@ options! {
         seaweedfs_disk_type: Option<String> = Derived("none", |_, _| String::new()), Text("NAME");
         /// Whether volume servers answer after fsync, and acks=all with it.
         seaweedfs_fsync: bool = Is("false"), Choice(&["true", "false"]);
+        /// Who writes the logs of topics that are created without seaweedmq.path, on the store seaweedmq: the gateway alone, or SeaweedMQ's brokers for it and for other programs, with weaker promises. Compacted topics are written by the gateway.
+        seaweedmq_path: SeaweedMqPath = Is("segments"), Choice(SeaweedMqPath::NAMES);
         /// What acks=all waits for: data synced to the disk, or handed to the operating system.
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.

@@ -71,6 +71,13 @@ choices! {
         /// Each shard is a broker of its own to clients, with a port of its own behind the shared one.
         PerCore = "per-core",
     }
+    /// Who writes a topic's log in SeaweedFS.
+    SeaweedMqPath {
+        /// The gateway itself, and it alone.
+        Segments = "segments",
+        /// SeaweedMQ's brokers, for the gateway and whoever else publishes to them.
+        Broker = "broker",
+    }
     /// Where partitions are stored.
     Store {
         /// The embedded log on local disk.
