@@ -24,7 +24,7 @@ use shards::{BlockingError, ReplyTo, log_limited, turn};
 pub use self::compact::CleanerLimits;
 use self::compact::CleanerState;
 use self::publish::{FLUSHED_WITHIN, Publishing, Unpublished};
-use self::trim::PendingDeletion;
+use self::trim::{DelayedRemoval, PendingDeletion};
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
@@ -93,6 +93,8 @@ pub struct Partitions {
     /// A look at the files of a partition that brokers write has ended.
     looked: Notify,
     catalog_taken: Notify,
+    /// Logs let go of segments.
+    let_go: Notify,
 }
 
 struct Inner {
@@ -118,6 +120,8 @@ struct Inner {
     deletions: Vec<PendingDeletion>,
     /// Partitions that may have segments before the start of their logs.
     trims: Vec<PartitionId>,
+    /// What is to be removed.
+    removals: Vec<DelayedRemoval>,
     /// Partitions whose retention is to be looked at.
     aging: Vec<PartitionId>,
     cleaner: CleanerState,
@@ -229,6 +233,7 @@ impl Partitions {
             fetches: FxHashMap::default(),
             deletions: Vec::new(),
             trims: Vec::new(),
+            removals: Vec::new(),
             aging: Vec::new(),
             cleaner: CleanerState::default(),
             tail: TailBudget::default(),
@@ -252,6 +257,7 @@ impl Partitions {
             settled: Notify::new(),
             looked: Notify::new(),
             catalog_taken: Notify::new(),
+            let_go: Notify::new(),
         })
     }
 
@@ -264,6 +270,8 @@ impl Partitions {
             .spawn(async move { this.housekeeping_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.retention_loop().await });
+        let this = self.clone();
+        self.shard.spawn(async move { this.removal_loop().await });
         let this = self.clone();
         self.shard.spawn(async move { this.ownership_loop().await });
         if matches!(self.inner.borrow().store, Store::SeaweedMq(_)) {

@@ -532,17 +532,17 @@ pub enum Removal {
 }
 
 impl Removal {
-    /// Blocking. What could not be marked is found, and removed, by the next start.
-    pub fn retire(&self) {
+    /// True if all are marked. Blocking.
+    pub fn retire(&self) -> bool {
         match self {
             Removal::Local(removal) => removal.retire(),
             // The checkpoint does not list them any more.
-            Removal::SeaweedMq(_) => {}
+            Removal::SeaweedMq(_) => true,
         }
     }
 
-    /// Blocking.
-    pub fn remove(&self) {
+    /// True if all are gone. Blocking.
+    pub fn remove(&self) -> bool {
         either!(Removal, self, removal => removal.remove())
     }
 }

@@ -19,9 +19,11 @@ pub use self::any::{
     AgePlan, AppendPlan, Checkpoint, Commit, Expired, Log, ReadPlan, Removal, SeekPlan, Store,
     Stored,
 };
+pub use self::removals::Removals;
 
 mod any;
 pub mod local;
+mod removals;
 pub mod seaweedmq;
 
 /// A partition by its topic's id, so that a topic made again under an old name is another one.

@@ -244,7 +244,7 @@ impl Inner {
         let (removal, (batches, bytes)) = slot.partition.take_compacted(swap);
         self.tail.forget(id, batches, bytes);
         let delay = super::removal_delay(&self.catalog, id);
-        removal.map(|removal| DelayedRemoval { removal, delay })
+        removal.map(|removal| DelayedRemoval { id, removal, delay })
     }
 
     fn end_compaction(&mut self, id: PartitionId, outcome: Outcome, took: Duration) {

@@ -4,22 +4,26 @@
 //! Where a log starts after a client's deletion is durable before anybody is told: the deletion waits
 //! for a checkpoint that says it. What retention removes needs none: that the segments are gone says
 //! where the log starts. Segments leave the log between two commits. Their files are renamed when no
-//! start after a crash would need them, and removed after a delay, as reads may be on their way to them.
+//! start after a crash would need them, and removed after a delay, as reads may be on their way to them;
+//! both in the order in which they left (see [`Removals`]).
 
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shards::ReplyTo;
+use shards::{ReplyTo, timeout_at};
 
 use super::{Inner, Partitions, WaitingFetch, now_ms};
 use crate::gateway::Reply;
 use crate::partition::messages::{DeleteBefore, Deletion, FetchId, PartitionError};
-use crate::store::{AgePlan, Expired, PartitionId, Removal};
+use crate::store::{AgePlan, Expired, PartitionId, Removal, Removals};
 
 /// The first look at what need not be kept comes after this time, as in Kafka.
 const RETENTION_BEGINS_AFTER: Duration = Duration::from_secs(30);
 /// Partitions whose retention is looked at between two commits.
 const AGED_AT_ONCE: usize = 64;
+/// Removals are looked at again after this time when it could not be done.
+const REMOVALS_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A client's deletion that waits for a checkpoint. Of each partition, where its log is to start.
 pub(super) struct PendingDeletion {
@@ -36,6 +40,7 @@ struct Trimmed {
 }
 
 pub(super) struct DelayedRemoval {
+    pub id: PartitionId,
     pub removal: Removal,
     /// `file.delete.delay.ms`
     pub delay: Duration,
@@ -138,44 +143,56 @@ impl Partitions {
 
     /// A checkpoint is on the disk: what only the one before needed can go.
     pub(super) fn remove_unneeded(&self) {
-        let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
+        let mut guard = self.inner.borrow_mut();
+        let inner = &mut *guard;
         let mut removals = Vec::new();
         for (id, slot) in &mut inner.slots {
             let log = slot.partition.log_mut();
             log.checkpointed();
             if let Some(removal) = log.plan_removal() {
                 let delay = super::removal_delay(&inner.catalog, *id);
-                removals.push(DelayedRemoval { removal, delay });
+                let id = *id;
+                removals.push(DelayedRemoval { id, removal, delay });
             }
         }
+        drop(guard);
         self.remove(removals);
     }
 
-    pub(super) fn remove(&self, mut removals: Vec<DelayedRemoval>) {
+    pub(super) fn remove(&self, removals: Vec<DelayedRemoval>) {
         if removals.is_empty() {
             return;
         }
-        let shard = self.shard.clone();
-        self.shard.spawn(async move {
-            let retire = move || {
-                removals.iter().for_each(|one| one.removal.retire());
-                removals.sort_by_key(|one| one.delay);
-                removals
+        self.inner.borrow_mut().removals.extend(removals);
+        self.let_go.notify_waiters();
+    }
+
+    /// Removes what logs let go of. What is left when the process ends, the next start removes.
+    pub(super) async fn removal_loop(self: &Rc<Self>) {
+        let removals = Arc::new(Mutex::new(Removals::default()));
+        loop {
+            let let_go = self.let_go.notified();
+            self.hand_over(&mut shards::lock(&removals));
+            let run = {
+                let removals = removals.clone();
+                move || shards::lock(&removals).run(Instant::now())
             };
-            let Ok(mut removals) = shard.blocking(retire).await else {
-                return;
+            let again = match self.shard.blocking(run).await {
+                Ok(again) => again,
+                Err(_) => Some(Instant::now() + REMOVALS_AGAIN_AFTER),
             };
-            let begin = Instant::now();
-            // If the process ends before, the next start removes them.
-            while let Some(delay) = removals.first().map(|one| one.delay) {
-                shards::sleep((begin + delay).saturating_duration_since(Instant::now())).await;
-                let later = removals.split_off(removals.partition_point(|one| one.delay <= delay));
-                let due = std::mem::replace(&mut removals, later);
-                let remove = move || due.iter().for_each(|one| one.removal.remove());
-                let _ = shard.blocking(remove).await;
+            match again {
+                Some(again) => drop(timeout_at(again, let_go).await),
+                None => let_go.await,
             }
-        });
+        }
+    }
+
+    fn hand_over(&self, removals: &mut Removals) {
+        let now = Instant::now();
+        for one in self.inner.borrow_mut().removals.drain(..) {
+            removals.push(one.id, one.removal, now + one.delay);
+        }
     }
 }
 
@@ -261,7 +278,7 @@ impl Inner {
             let log = slot.partition.log_mut();
             if let Some(removal) = log.plan_removal() {
                 let delay = super::removal_delay(&self.catalog, id);
-                trimmed.removals.push(DelayedRemoval { removal, delay });
+                trimmed.removals.push(DelayedRemoval { id, removal, delay });
             }
             // What the last checkpoint still needs, the next one lets go.
             self.checkpoint.due |= log.has_dropped();

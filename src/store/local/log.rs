@@ -102,6 +102,11 @@ impl Segment {
         }
     }
 
+    /// Then it is the last one. The next batch goes to it: there is no other of its name.
+    fn is_empty(&self) -> bool {
+        self.end == HEADER_LEN as u64 && self.compacted.is_none()
+    }
+
     fn begun_at(base_offset: i64) -> Self {
         Segment {
             base_offset,
@@ -305,7 +310,7 @@ impl Log {
             let Some(active) = self.segments.last_mut() else {
                 unreachable!("begin_write made a segment")
             };
-            if active.end == HEADER_LEN as u64 {
+            if active.is_empty() {
                 self.age = Age {
                     first_timestamp: batch.max_timestamp,
                     begun_ms: now_ms,
@@ -349,7 +354,7 @@ impl Log {
         let segment_bytes = self.rolling.segment_bytes.min(SEGMENT_BYTES_MAX);
         let full = last.end + batch.size() as u64 > segment_bytes || relative > i64::from(u32::MAX);
         let old = self.waited_ms(batch, now_ms) > self.lifetime_ms(last.base_offset);
-        if !(full || old) || last.end == HEADER_LEN as u64 {
+        if !(full || old) || last.is_empty() {
             return false;
         }
         if writes.is_empty() {
@@ -462,6 +467,9 @@ impl Log {
         let mut surplus = limit.and_then(|limit| size.checked_sub(limit));
         let mut expired = Expired::Nothing;
         for (at, segment) in self.segments.iter().enumerate() {
+            if segment.is_empty() {
+                break;
+            }
             surplus = surplus.and_then(|bytes| bytes.checked_sub(segment.end));
             if surplus.is_none() {
                 match self.age_of(at) {
@@ -511,7 +519,8 @@ impl Log {
     pub fn drop_expired(&mut self, offset: i64) -> usize {
         let before = self.segments.len();
         self.drop_before(offset);
-        if offset >= self.next_offset && !self.compaction.running {
+        let is_empty = self.segments.last().is_none_or(Segment::is_empty);
+        if offset >= self.next_offset && !is_empty && !self.compaction.running {
             self.dropped
                 .extend(self.segments.drain(..).map(|s| s.name()));
             self.begin_anew();
@@ -1042,23 +1051,24 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Blocking. What could not be renamed is found, and removed, by the next start.
-    pub fn retire(&self) {
+    /// True if all are renamed. Blocking.
+    pub fn retire(&self) -> bool {
         // The oldest first: what is left after a crash has no gap.
         let retire = |name: &Name| name.retire(&self.dir);
-        self.warn(self.segments.iter().try_for_each(retire));
+        self.is_done(self.segments.iter().try_for_each(retire))
     }
 
-    /// Blocking.
-    pub fn remove(&self) {
+    /// True if all are gone. Blocking.
+    pub fn remove(&self) -> bool {
         let remove = |name: &Name| name.remove_retired(&self.dir);
-        self.warn(self.segments.iter().try_for_each(remove));
+        self.is_done(self.segments.iter().try_for_each(remove))
     }
 
-    fn warn(&self, done: io::Result<()>) {
-        if let Err(error) = done {
-            log_limited!(warn, dir = %self.dir.display(), %error, "cannot remove old segments; the next start will try again");
+    fn is_done(&self, done: io::Result<()>) -> bool {
+        if let Err(error) = &done {
+            log_limited!(warn, dir = %self.dir.display(), %error, "cannot remove old segments: they are tried again, and later ones of the partition wait; check the disk and who owns the files");
         }
+        done.is_ok()
     }
 }
 
@@ -1113,4 +1123,79 @@ fn sync_if_there(
 /// Size of a sealed segment's file.
 pub(super) fn sealed_size(dir: &Path, segment: &Name) -> io::Result<u64> {
     file::len_of(&segment.log_path(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::store::{self, Removals};
+
+    #[test]
+    fn a_removal_that_failed_is_made_before_later_ones_of_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = |index| PartitionId {
+            topic: crate::wire::Uuid([7; 16]),
+            index,
+        };
+        let path = |index: i32, base| segment::log_path(&dir.path().join(index.to_string()), base);
+        let mut removals = Removals::default();
+        let due = Instant::now();
+        for (index, base) in [(0, 0), (0, 10), (1, 0)] {
+            file::make_dir(path(index, base).parent().unwrap()).unwrap();
+            std::fs::write(path(index, base), "a segment").unwrap();
+            let removal = Removal {
+                dir: dir.path().join(index.to_string()),
+                segments: vec![Name::plain(base)],
+            };
+            removals.push(id(index), store::Removal::Local(removal), due);
+        }
+        let is_there = |index, base| path(index, base).exists();
+        // Nothing can be renamed to this, and it cannot be removed as a file.
+        let in_the_way = path(0, 0).with_extension("log.deleted");
+        std::fs::create_dir(&in_the_way).unwrap();
+
+        assert!(removals.run(due).is_some(), "it is tried again");
+        assert!(is_there(0, 0) && is_there(0, 10) && !is_there(1, 0));
+
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(removals.run(due), None);
+        let left = |index: i32| std::fs::read_dir(dir.path().join(index.to_string())).unwrap();
+        assert_eq!((left(0).count(), left(1).count()), (0, 0));
+    }
+
+    #[test]
+    fn a_segment_without_a_batch_is_not_let_go_of() {
+        let rolling = Rolling {
+            segment_bytes: 1000,
+            segment_ms: i64::MAX,
+            segment_jitter_ms: 0,
+        };
+        let id = PartitionId {
+            topic: crate::wire::Uuid([7; 16]),
+            index: 0,
+        };
+        let sealed = [(Name::plain(0), 500)];
+        let empty = LogPoint {
+            position: HEADER_LEN as u64,
+            ..LogPoint::empty(10)
+        };
+        let mut log = Log::resume(
+            id,
+            PathBuf::new(),
+            rolling,
+            &sealed,
+            empty,
+            Age::UNKNOWN,
+            None,
+        );
+        let nothing = Retention { bytes: 0, ms: -1 };
+        let Expired::Before(10) = log.expired(nothing, 0) else {
+            panic!("the sealed one expired")
+        };
+        assert_eq!(log.drop_expired(10), 1);
+        assert_eq!(log.first_offset(), Some(10));
+        assert!(matches!(log.expired(nothing, 0), Expired::Nothing));
+    }
 }

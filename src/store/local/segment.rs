@@ -230,11 +230,13 @@ pub(super) fn remove(dir: &Path, base_offset: i64) -> io::Result<()> {
 /// retired ones, unfinished ones, and those in whose place a compacted one is. A folder that is not
 /// there has none.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<Name>> {
-    let files = match file::list(dir) {
+    let mut files = match file::list(dir) {
         Ok(files) => files,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
+    // The oldest first, as what fails, and a power loss, may leave those behind.
+    files.sort_unstable();
     let mut names: Vec<Name> = Vec::new();
     for path in files {
         if path.extension().is_some_and(|e| e == RETIRED || e == DRAFT) {

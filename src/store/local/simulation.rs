@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ use super::log::Segment;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, records, split_first};
-use crate::store::{Retention, StoredBatch};
+use crate::store::{Removal, Removals, Retention, StoredBatch};
 
 const ROLLING: Rolling = Rolling {
     segment_bytes: 1000,
@@ -195,6 +196,7 @@ struct World {
     data: Option<DataDir>,
     stores: Vec<LocalStore>,
     replicas: HashMap<PartitionId, Replica>,
+    removals: Removals,
     /// A power loss may have taken acknowledged batches; not those before these offsets.
     lossy: Option<HashMap<PartitionId, i64>>,
 }
@@ -211,6 +213,7 @@ impl World {
             data: None,
             stores: Vec::new(),
             replicas: HashMap::new(),
+            removals: Removals::default(),
             lossy: None,
         }
     }
@@ -260,7 +263,6 @@ impl World {
                 );
             }
             let acked_start = before.as_ref().map_or(0, |b| b.acked_start);
-            let let_go = before.as_ref().map_or(0, |b| b.start);
             let mut replica = Replica {
                 log: partition.log,
                 seen: partition.state,
@@ -272,10 +274,7 @@ impl World {
                 taken: Vec::new(),
             };
             replica.taken = names_of(&replica.log, &[]);
-            // One that the log had let go of is there again if its removal failed, also without those
-            // after it.
             let follows = |pair: &[Segment]| match pair[0].compacted {
-                Some(compacted) if compacted.end_offset <= let_go => true,
                 Some(compacted) => compacted.end_offset == pair[1].base_offset,
                 None => pair[0].base_offset < pair[1].base_offset,
             };
@@ -449,10 +448,9 @@ impl World {
                 Ok(Step::Swap(swap)) => {
                     let old = replica.log.swap(&swap).expect("they are there");
                     replica.taken = names_of(&replica.log, &replica.taken);
-                    old.retire();
-                    if rng.random() {
-                        old.remove();
-                    }
+                    self.removals
+                        .push(self.ids[0], Removal::Local(old), due(rng));
+                    self.removals.run(Instant::now());
                 }
                 Ok(Step::Done(_) | Step::NotDue) => break,
                 Err(error) => {
@@ -469,19 +467,13 @@ impl World {
 
     /// Removes files that are not needed, or only renames them.
     fn tidy(&mut self, rng: &mut TestRng) {
-        for replica in self.replicas.values_mut() {
+        for id in &self.ids {
+            let replica = self.replicas.get_mut(id).unwrap();
             if let Some(removal) = replica.log.plan_removal() {
-                removal.retire();
-                if rng.random() {
-                    // Those renamed before go before.
-                    let dir = partition_dir(self.root.path(), replica.log.id());
-                    for retired in retired_in(&dir) {
-                        std::fs::remove_file(retired).unwrap();
-                    }
-                    removal.remove();
-                }
+                self.removals.push(*id, Removal::Local(removal), due(rng));
             }
         }
+        self.removals.run(Instant::now());
     }
 
     /// What is read is what was acknowledged, or an error.
@@ -506,6 +498,7 @@ impl World {
         }
         self.data = None;
         self.stores.clear();
+        self.removals = Removals::default();
     }
 
     /// After a power loss, what no checkpoint has synced in the segments may be torn anywhere: only
@@ -649,6 +642,12 @@ fn simulate(rng: &mut TestRng) -> Result<(), TestCaseError> {
     }
     world.crash(rng);
     world.start(1)
+}
+
+/// When files may be removed: now, or not before the next crash.
+fn due(rng: &mut TestRng) -> Instant {
+    let delay = [Duration::ZERO, Duration::from_secs(3600)];
+    Instant::now() + delay[rng.random_range(0..2)]
 }
 
 fn cases() -> u32 {

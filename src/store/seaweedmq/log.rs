@@ -389,10 +389,12 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// Blocking. What is not removed is found by the next start.
-    pub fn remove(&self) {
-        if let Err(error) = self.shared.remove_segments(&self.dir, &self.names) {
-            shards::log_limited!(warn, partition = %self.id, %error, "cannot remove old segments; the next start will try again");
+    /// True if all are gone. Blocking. A start finds those that are not.
+    pub fn remove(&self) -> bool {
+        let removed = self.shared.remove_segments(&self.dir, &self.names);
+        if let Err(error) = &removed {
+            shards::log_limited!(warn, partition = %self.id, %error, "cannot remove old segments; trying again");
         }
+        removed.is_ok()
     }
 }
