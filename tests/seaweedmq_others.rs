@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
-use common::weed::{Part, Weed, wait, wait_for};
+use common::prometheus::Scrape;
+use common::weed::{Part, Weed, get, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, produce_request};
 use tidegate::bridge::{Removal, TopicSpec};
 use tidegate::wire::{ErrorCode, create_topics, offset_commit, offset_fetch, produce};
@@ -257,4 +260,54 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
     let mut client = gateway.connect();
     assert_eq!(values(&mut client, "again", 0), [(0, "ours".to_owned())]);
     assert_eq!(partitions(&mut client, "grows"), 0);
+}
+
+/// Folders that were listed, and changes of which a filer told.
+fn counted(data: &Path) -> (f64, f64) {
+    let answer = get(&Gateway::admin(data).to_string(), "/metrics");
+    let (_, page) = answer.split_once("\r\n\r\n").expect("a page");
+    let scrape = Scrape::parse(page);
+    let labels = [("operation", "ListEntries"), ("result", "ok")];
+    let lists = scrape.get("tidegate_seaweedfs_operations_total", &labels);
+    let changes = scrape.sum("tidegate_seaweedfs_changes_total");
+    (lists.expect("topics were listed"), changes)
+}
+
+#[test]
+fn partitions_that_brokers_write_are_looked_at_when_they_change_and_hardly_while_they_are_idle() {
+    const IDLE: i32 = 16;
+    let mut weed = Weed::start();
+    let mut other = Other::start(&mut weed);
+    other.create_topic("busy", 1);
+    other.create_topic("idle", IDLE);
+    let data = data_folder();
+    let options = ["--shards", "2", "--admin", "127.0.0.1:0"];
+    let gateway = weed.gateway(data.path(), None, &options);
+    let mut client = gateway.connect();
+    assert_eq!(partitions(&mut client, "idle"), IDLE as usize);
+    for partition in 0..IDLE {
+        assert_eq!(client.latest("idle", partition), 0);
+    }
+    let (lists, changes) = counted(data.path());
+    let began = Instant::now();
+    for end in 1..=3 {
+        other.produce("busy", 0, &[b"x"]);
+        wait_for("the record is there", || client.latest("busy", 0) == end);
+    }
+    let (lists, changes) = {
+        let (lists_now, changes_now) = counted(data.path());
+        (lists_now - lists, changes_now - changes)
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(changes >= 3.0, "{changes} changes of 3");
+    // One round of looks may fall into this, and topics are looked for.
+    let most = f64::from(IDLE) * (1.0 + seconds / 2.0);
+    assert!(lists < most, "{lists} listings in {seconds} s");
+    // A filer that starts anew knows of nobody who listens.
+    weed.kill(Part::Filer);
+    weed.start_part(Part::Filer);
+    wait_for("a record is there that was written later", || {
+        other.produce("busy", 0, &[b"y"]);
+        client.latest("busy", 0) > 3
+    });
 }

@@ -322,6 +322,7 @@ impl Scrape<'_> {
         page.metric(&SEAWEEDFS_MERGES).value(store.merges.get());
         page.metric(&SEAWEEDFS_MERGED_BYTES)
             .value(store.merged_bytes.get());
+        page.metric(&SEAWEEDFS_CHANGES).value(store.changes.get());
     }
 
     fn memory(&mut self) {

@@ -92,6 +92,7 @@ pub struct Fetched {
 /// An entry that was made or changed; `entry` is `None` when it was removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
+    pub folder: String,
     pub name: String,
     pub entry: Option<Entry>,
 }
@@ -195,9 +196,24 @@ impl Bridge {
     /// What changes in a folder from a time on, in ns since the epoch. It takes a moment until the filer
     /// knows that somebody listens, so that time should be past.
     pub async fn watch(&self, folder: &str, since_ns: i64) -> Result<Changes, BridgeError> {
+        self.watch_all(vec![folder.to_owned()], since_ns).await
+    }
+
+    /// As [`Bridge::watch`], for many folders: not for those below them.
+    pub async fn watch_all(
+        &self,
+        mut folders: Vec<String>,
+        since_ns: i64,
+    ) -> Result<Changes, BridgeError> {
+        folders.sort_unstable();
+        // Without a prefix a filer tells of everything (`weed/pb/filer_pb/filer_pb_helper.go`).
+        let Some((first, others)) = folders.split_first() else {
+            return Ok(mpsc::channel(0).1);
+        };
         let request = SubscribeMetadataRequest {
             client_name: "tidegate".to_owned(),
-            path_prefix: folder.to_owned(),
+            path_prefix: first.clone(),
+            directories: others.to_vec(),
             since_ns,
             client_id: getrandom::u32().unwrap_or_default() as i32 & i32::MAX,
             client_epoch: 1,
@@ -211,7 +227,7 @@ impl Bridge {
             let (to, changes) = mpsc::channel(QUEUE);
             // A filer answers with the first change.
             spawn_local(async move {
-                if let Err(error) = forward_changes(&peer, request, to).await {
+                if let Err(error) = forward_changes(&peer, request, &folders, to).await {
                     tracing::debug!(address = %peer.address, ?error, "a filer tells of no more changes");
                 }
             });
@@ -301,9 +317,9 @@ fn assigned(
 async fn forward_changes(
     peer: &Peer,
     request: SubscribeMetadataRequest,
+    folders: &[String],
     mut to: mpsc::Sender<Change>,
 ) -> Result<(), Failure> {
-    let folder = request.path_prefix.clone();
     let failed = |s| failure(Role::Filer, s);
     let mut grpc = Grpc::new(peer.channel());
     grpc.ready().await.map_err(not_ready)?;
@@ -321,7 +337,7 @@ async fn forward_changes(
         };
         let Some(what) = event
             .event_notification
-            .filter(|_| event.directory == folder)
+            .filter(|_| folders.binary_search(&event.directory).is_ok())
         else {
             continue;
         };
@@ -329,8 +345,12 @@ async fn forward_changes(
         let Some(name) = name.map(|entry| entry.name.clone()) else {
             continue;
         };
-        let entry = what.new_entry;
-        if to.send(Change { name, entry }).await.is_err() {
+        let change = Change {
+            folder: event.directory,
+            name,
+            entry: what.new_entry,
+        };
+        if to.send(change).await.is_err() {
             return Ok(());
         }
     }

@@ -68,4 +68,6 @@ pub struct StoreMetrics {
     /// Merges of small chunks that took the place of what they were made of.
     pub merges: Tally,
     pub merged_bytes: Tally,
+    /// Of files that brokers write, as filers told of them.
+    pub changes: Tally,
 }

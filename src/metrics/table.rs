@@ -191,6 +191,8 @@ metrics! {
         SEAWEEDFS_MERGES = Counter "tidegate_seaweedfs_merges_total";
         /// Bytes of chunks that merges made.
         SEAWEEDFS_MERGED_BYTES = Counter "tidegate_seaweedfs_merged_bytes_total";
+        /// Changes of files that SeaweedMQ's brokers write, as filers told of them: each leads to a look at its partition.
+        SEAWEEDFS_CHANGES = Counter "tidegate_seaweedfs_changes_total";
     }
 
     "Memory" {

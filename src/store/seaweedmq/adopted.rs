@@ -16,6 +16,8 @@
 //! (`weed/util/log_buffer/log_buffer.go`): so a file's first entry is looked at too, and all of the last
 //! file. If offsets come twice, as after a crash of a broker, the first that has one is it: see [`Log`].
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use bytes::Buf;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
+pub use self::watch::{Touched, Watch, WatchPlan};
 use super::codec::{self, Batches};
 use super::layout::{RING_SIZE, TOPICS, seconds_of, time_name};
 use super::read::{search, take};
@@ -238,6 +241,11 @@ impl Log {
     pub fn last_file_ns(&self) -> i64 {
         let seconds = self.files.last().and_then(|file| seconds_of(&file.name));
         seconds.map_or(0, |seconds| seconds.saturating_mul(1_000_000_000))
+    }
+
+    /// Files are gone: the next look is at everything.
+    pub fn note_removal(&mut self) {
+        self.looks = self.looks.map(|_| LOOKS);
     }
 
     /// Plans a look at what others have written.
