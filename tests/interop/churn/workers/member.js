@@ -28,7 +28,8 @@ async function eachBatch({ batch, isRunning, isStale, resolveOffset, heartbeat }
   if (next === null) return;
   try {
     await consumer.commitOffsets([{ topic, partition: batch.partition, offset: String(next) }]);
-    say('committed', batch.partition, next);
+    // One that is being stopped does not say when a commit failed.
+    if (isRunning()) say('committed', batch.partition, next);
   } catch (error) {
     say('refused', error.type ?? error.name);
     throw error;
