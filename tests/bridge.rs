@@ -570,6 +570,35 @@ fn without_a_volume_server_an_upload_fails_in_time_and_later_succeeds() {
     upload(&patient).expect("it is stored");
 }
 
+#[test]
+fn a_volume_that_no_server_has_is_told_at_once_and_costs_no_retries_until_it_is_back() {
+    let mut weed = Weed::start_parts(&FILES);
+    let (_thread, bridge) = patient(&weed);
+    let bytes = Bytes::from_static(b"bytes");
+    let chunk = wait(bridge.upload(vec![bytes.clone()], Placement::default()));
+    let chunk = chunk.expect("it is stored");
+    weed.kill(Part::Volume);
+    let read = || wait(bridge.read(&chunk, 0..5));
+    let is_away = |read| {
+        let role = Role::Volume;
+        matches!(read, Err(BridgeError::Unavailable { role: of, .. }) if of == role)
+    };
+    assert!(is_away(read()));
+    let before = retries(&bridge);
+    for _ in 0..1000 {
+        assert!(is_away(read()));
+    }
+    assert_eq!(retries(&bridge), before);
+    weed.start_part(Part::Volume);
+    wait_for("it is read", || read().is_ok_and(|read| read == bytes));
+}
+
+/// Attempts after the first, with all servers.
+fn retries(bridge: &Bridge) -> u64 {
+    let all = bridge.metrics().retries.iter();
+    all.map(|number| number.get()).sum()
+}
+
 /// Nobody asks it.
 struct Quiet;
 

@@ -57,6 +57,15 @@ impl Health {
         }
     }
 
+    /// Whether it may be used now. If it has rested, this operation is the one that tries it.
+    pub(super) fn admits(&self) -> bool {
+        let now = Instant::now();
+        let admitted = self.usable_at(now).is_some_and(|at| at <= now);
+        self.on_trial
+            .set(self.on_trial.get() || (admitted && !self.is_up()));
+        admitted
+    }
+
     /// When it may be used; `None` while another operation tries it.
     fn usable_at(&self, now: Instant) -> Option<Instant> {
         match self.rests_until.get() {

@@ -19,7 +19,7 @@ use super::address::ServerAddress;
 use super::call::{Attempts, Failure, Kind, Time};
 use super::client::Client;
 use super::http::{Rope, WORDS_MAX};
-use super::peers::HttpServer;
+use super::peers::{Health, HttpServer};
 use super::proto::filer_pb::{
     AssignVolumeRequest, AssignVolumeResponse, FileChunk, LookupVolumeRequest, LookupVolumeResponse,
 };
@@ -152,6 +152,9 @@ type Servers = Rc<[Rc<HttpServer>]>;
 #[derive(Default)]
 pub(super) struct Volumes {
     known: RefCell<HashMap<u32, (Instant, Servers)>>,
+    /// Those that could not be read last time, and why. Each rests as a server does: one operation tries
+    /// for all, and nobody else waits for what is away.
+    away: RefCell<HashMap<u32, (Health, String)>>,
 }
 
 impl Volumes {
@@ -171,6 +174,43 @@ impl Volumes {
 
     fn forget(&self, volume: u32) {
         self.known.borrow_mut().remove(&volume);
+    }
+
+    /// # Errors
+    /// It is away as far as is known. Otherwise [`Volumes::note`] has to be told what comes of it.
+    fn admit(&self, volume: u32) -> Result<(), BridgeError> {
+        match self.away.borrow().get(&volume) {
+            Some((health, reason)) if !health.admits() => Err(BridgeError::Unavailable {
+                role: Role::Volume,
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of how a read from a volume ended.
+    fn note<T>(&self, volume: u32, read: &Result<T, BridgeError>) {
+        let mut away = self.away.borrow_mut();
+        match read {
+            Err(BridgeError::Unavailable {
+                role: Role::Volume,
+                reason,
+            }) => {
+                if away.len() >= LOCATIONS_MAX {
+                    away.clear();
+                }
+                let (health, why) = away.entry(volume).or_default();
+                health.failed(true);
+                why.clone_from(reason);
+            }
+            // There was nobody to ask.
+            Err(BridgeError::Unavailable { .. }) => {
+                if let Some((health, _)) = away.get(&volume) {
+                    health.failed(true);
+                }
+            }
+            _ => drop(away.remove(&volume)),
+        }
     }
 }
 
@@ -360,6 +400,19 @@ impl Client {
         file_id: &FileId,
         range: Range<u64>,
     ) -> Result<Bytes, BridgeError> {
+        self.volumes.admit(file_id.volume)?;
+        let read = self.read_in(time, file_id, range).await;
+        self.volumes.note(file_id.volume, &read);
+        read
+    }
+
+    /// Reads within `time`, unless no server has the volume.
+    async fn read_in(
+        &self,
+        time: Time,
+        file_id: &FileId,
+        range: Range<u64>,
+    ) -> Result<Bytes, BridgeError> {
         let mut attempts = self.attempts(Kind::Read, time);
         loop {
             let known = self.volumes.get(file_id.volume);
@@ -368,6 +421,12 @@ impl Client {
                 Some(servers) => servers,
                 None => self.locate(time, file_id.volume).await?,
             };
+            if servers.is_empty() {
+                return Err(BridgeError::Unavailable {
+                    role: Role::Volume,
+                    reason: format!("no server has volume {}", file_id.volume),
+                });
+            }
             let failure = match self.read_from(time, &servers, file_id, &range).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => failure,
@@ -393,7 +452,7 @@ impl Client {
         let mut servers = servers.to_vec();
         servers.sort_by_key(|server| !server.health.is_up());
         let mut without = 0;
-        let mut last = Failure::Failed(format!("no server has volume {}", file_id.volume));
+        let mut last = Failure::Failed(format!("volume {} has no server", file_id.volume));
         for server in &servers {
             let path = format!("/{file_id}");
             match self
@@ -432,14 +491,17 @@ impl Client {
         })
     }
 
-    /// The servers that have a volume.
+    /// The servers that have a volume; none: the master knows of none.
     async fn locate(&self, time: Time, volume: u32) -> Result<Servers, BridgeError> {
         let (id, volume) = (volume, volume.to_string());
         let request = LookupVolumeRequest {
             volume_ids: vec![volume.clone()],
         };
         let asked = self.ask_filer(Kind::Read, time, LOOKUP_VOLUME, &request, &|_| Ok(()));
-        let mut answer: LookupVolumeResponse = asked.await?;
+        let mut answer: LookupVolumeResponse = match asked.await {
+            Err(BridgeError::NotFound(_)) => LookupVolumeResponse::default(),
+            answer => answer?,
+        };
         let found = answer.locations_map.remove(&volume).unwrap_or_default();
         let found = found.locations.iter().filter_map(|l| self.server(&l.url));
         let servers: Servers = found.collect();
