@@ -462,22 +462,46 @@ impl<'a> Batches<'a> {
 
 // ---- loading
 
+/// How far a partition is read.
+struct Loading {
+    index: i32,
+    offset: i64,
+    replay: Replay,
+}
+
 impl Coordinator {
-    /// Reads all partitions that this shard owns, one after the other.
+    /// Reads all partitions that this shard owns, one after the other. One that cannot be read now keeps no
+    /// other from being loaded.
     async fn load(self: Rc<Self>, topic: Arc<Topic>) {
         let began = Instant::now();
         let (mut records, mut groups) = (0, 0);
-        for index in owned(&topic, &self.shard) {
-            let id = PartitionId {
-                topic: topic.id,
-                index,
-            };
-            let replay = self.replay(id).await;
-            records += replay.records;
-            let Some(loaded) = self.install(&topic, index, replay) else {
+        let begun = |index| Loading {
+            index,
+            offset: 0,
+            replay: Replay::default(),
+        };
+        let mut left: VecDeque<_> = owned(&topic, &self.shard).map(begun).collect();
+        // Since the last one was read.
+        let mut tried = 0;
+        while let Some(mut loading) = left.pop_front() {
+            if !self.inner.borrow().has(&topic) {
+                return;
+            }
+            if !self.go_on(topic.id, &mut loading).await {
+                left.push_back(loading);
+                tried += 1;
+                if tried >= left.len() {
+                    shards::sleep(LOAD_AGAIN).await;
+                    tried = 0;
+                }
+                continue;
+            }
+            records += loading.replay.records;
+            let Some(loaded) = self.install(&topic, loading.index, loading.replay) else {
                 return;
             };
             groups += loaded;
+            tried = 0;
         }
         tracing::info!(
             shard = self.shard.index(),
@@ -488,36 +512,42 @@ impl Coordinator {
         );
     }
 
-    /// All that a partition says. It is read and replayed off the shard.
-    async fn replay(&self, id: PartitionId) -> Replay {
-        let mut replay = Replay::default();
-        let mut offset = 0;
+    /// Takes what a partition says. It is read and replayed off the shard. False if it cannot be read now.
+    async fn go_on(&self, topic: Uuid, loading: &mut Loading) -> bool {
+        let id = PartitionId {
+            topic,
+            index: loading.index,
+        };
         loop {
+            let offset = loading.offset;
             let Some(read) = self.read(id, offset).await else {
-                shards::sleep(LOAD_AGAIN).await;
-                continue;
+                return false;
             };
             let pieces = match read {
                 Piece::Of(pieces) => pieces,
                 Piece::From(first) => {
-                    offset = first;
+                    loading.offset = first;
                     continue;
                 }
-                Piece::End => return replay,
+                Piece::End => return true,
             };
+            let mut replay = std::mem::take(&mut loading.replay);
             let run = move || {
                 let next = replay.take(pieces, offset);
                 (replay, next)
             };
             match self.shard.blocking(run).await {
-                Ok((taken, next)) if next > offset => (replay, offset) = (taken, next),
-                Ok((taken, _)) => {
-                    tracing::error!(partition = %id, offset, "__consumer_offsets cannot be read from here on; groups are as they were before");
-                    return taken;
+                Ok((taken, next)) => {
+                    loading.replay = taken;
+                    if next <= offset {
+                        tracing::error!(partition = %id, offset, "__consumer_offsets cannot be read from here on; groups are as they were before");
+                        return true;
+                    }
+                    loading.offset = next;
                 }
                 Err(error) => {
                     tracing::error!(partition = %id, offset, %error, "loading groups ended in a panic; they are empty");
-                    return Replay::default();
+                    return true;
                 }
             }
         }
@@ -544,7 +574,7 @@ impl Coordinator {
     /// Takes over what was loaded, unless the topic is another one by now. Gives the number of groups.
     fn install(&self, topic: &Arc<Topic>, index: i32, replay: Replay) -> Option<usize> {
         let mut inner = self.inner.borrow_mut();
-        if !inner.topic.as_ref().is_some_and(|t| Arc::ptr_eq(t, topic)) {
+        if !inner.has(topic) {
             return None;
         }
         let catalog = inner.catalog.clone();
@@ -607,6 +637,12 @@ fn owned(topic: &Topic, shard: &Shard) -> impl Iterator<Item = i32> + use<> {
 }
 
 impl Inner {
+    /// Whether the offsets are still in this topic.
+    fn has(&self, topic: &Arc<Topic>) -> bool {
+        let own = self.topic.as_ref();
+        own.is_some_and(|own| Arc::ptr_eq(own, topic))
+    }
+
     /// Checks that this shard has the group, or for a list all groups that it should have.
     fn check(&self, request: &GroupRequest, shard: &Shard) -> Result<(), ErrorCode> {
         if self.stopped {
