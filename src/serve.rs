@@ -270,7 +270,7 @@ fn recover_local(config: &Config, data: &DataDir) -> io::Result<Start> {
     let partitions = partitions.into_iter().map(|p| p.map_log(Log::Local));
     let found = Found {
         partitions: partitions.collect(),
-        unreadable: Vec::new(),
+        ..Found::default()
     };
     let stores = stores.into_iter().map(Store::Local);
     Ok(Start::new(
@@ -313,13 +313,8 @@ fn recover_seaweedmq(
         partitions: found.partitions.len(),
         ..Report::default()
     };
-    let partitions = found.partitions.into_iter();
-    let found = Found {
-        partitions: partitions.map(|p| p.map_log(Log::SeaweedMq)).collect(),
-        unreadable: found.unreadable,
-    };
     let stores = stores.into_iter().map(Store::SeaweedMq);
-    Ok(Start::new(cluster_id, log, stores, found, report))
+    Ok(Start::new(cluster_id, log, stores, found.into(), report))
 }
 
 /// Where SeaweedFS is to put the chunks of topics.
@@ -362,6 +357,10 @@ impl Start {
         for id in found.unreadable {
             let owner = Topic::owner(id, seeds.len());
             seeds[owner].found.unreadable.push(id);
+        }
+        for id in found.away {
+            let owner = Topic::owner(id, seeds.len());
+            seeds[owner].found.away.push(id);
         }
         Start {
             cluster_id,

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,9 +24,13 @@ struct Place {
 
 impl Place {
     fn start(extra: &[(Part, &str)]) -> Self {
+        Self::start_parts(&Part::ALL, extra)
+    }
+
+    fn start_parts(parts: &[Part], extra: &[(Part, &str)]) -> Self {
         let extra = extra.iter().map(|(part, text)| (*part, (*text).to_owned()));
         Place {
-            weed: Weed::start_so(data_folder(), &Part::ALL, extra.collect()),
+            weed: Weed::start_so(data_folder(), parts, extra.collect()),
             data: data_folder(),
         }
     }
@@ -35,6 +40,24 @@ impl Place {
         let all = [&["--admin", "127.0.0.1:0"], options].concat();
         let at = before.map(|before| before.address);
         self.weed.gateway(self.data.path(), at, &all)
+    }
+
+    /// What a gateway says that does not start.
+    fn refused(&self, options: &[&str]) -> String {
+        let ended = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args([
+                "--store",
+                "seaweedmq",
+                "--seaweedfs-masters",
+                &self.weed.master(),
+            ])
+            .args(["--listen", "127.0.0.1:0", "--admin", "off"])
+            .args(options)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        assert!(!ended.status.success());
+        String::from_utf8_lossy(&ended.stderr).into_owned()
     }
 
     /// What the gateway that was started last says of its readiness.
@@ -214,20 +237,34 @@ fn when_volumes_are_full_producers_are_refused_and_go_on_when_there_is_room() {
 
 /// The only segment of a partition: its folder and entry.
 fn segment(bridge: &Bridge, topic: &str, partition: usize) -> (String, Entry) {
+    find_segment(bridge, topic, partition).expect("a segment")
+}
+
+fn find_segment(bridge: &Bridge, topic: &str, partition: usize) -> Option<(String, Entry)> {
     let topic = format!("/topics/kafka/{topic}");
     let generation = list(bridge, &topic)
         .into_iter()
-        .find(|entry| entry.is_directory);
-    let generation = format!("{topic}/{}", generation.expect("a generation").name);
-    let partition = format!("{generation}/{}", list(bridge, &generation)[partition].name);
+        .find(|entry| entry.is_directory)?;
+    let generation = format!("{topic}/{}", generation.name);
+    let partition = list(bridge, &generation).into_iter().nth(partition)?;
+    let partition = format!("{generation}/{}", partition.name);
     let mut segments = list(bridge, &partition);
-    assert_eq!(segments.len(), 1);
-    (partition, segments.remove(0))
+    assert!(segments.len() <= 1, "{segments:?}");
+    Some((partition, segments.pop()?))
 }
 
 /// Error code and first offset of a fetch.
 fn fetched(client: &mut Client, partition: i32, offset: i64) -> (ErrorCode, Option<i64>) {
-    let request = fetch_request("cut", &[(partition, offset)], 0, 1);
+    fetched_of(client, "cut", partition, offset)
+}
+
+fn fetched_of(
+    client: &mut Client,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> (ErrorCode, Option<i64>) {
+    let request = fetch_request(topic, &[(partition, offset)], 0, 1);
     let answer = client.fetch(&request).expect("an answer");
     let data = &answer.responses[0].partitions[0];
     let first = common::records_of(data).first().map(|(offset, _)| *offset);
@@ -320,6 +357,186 @@ fn a_partition_that_was_cut_is_told_and_harms_no_other() {
         assert_eq!(produce(&mut client, 1), expected);
         assert_eq!(gateway.stop(), Some(0));
     }
+}
+
+/// Such that each batch is a chunk of its own.
+const LARGE: &[u8] = &[b'x'; 80 << 10];
+
+/// Stores a batch, as soon as it can be; gives its offset.
+fn stored(client: &mut Client, topic: &str, partition: i32, value: &[u8]) -> i64 {
+    let mut base_offset = -1;
+    wait_for("it is stored", || {
+        let answer = client.produce(topic, partition, batch(&[value], None));
+        let answer = answer.expect("an answer");
+        base_offset = answer.base_offset;
+        answer.error_code == ErrorCode::NONE
+    });
+    base_offset
+}
+
+/// What belongs to "stays" and to the catalog is on one volume server then, and what belongs to "goes" on
+/// the other.
+fn on_two_servers(place: &mut Place, gateway: &Gateway) {
+    let mut client = gateway.connect();
+    client.create_topic("stays", 1);
+    client.create_topic("goes", 2);
+    assert_eq!(stored(&mut client, "stays", 0, LARGE), 0);
+    client.coordinator("g");
+    client.commit_offset("g", "stays", 1, "".into());
+    let (_thread, bridge) = place.weed.bridge();
+    wait_for("it is in a segment", || {
+        find_segment(&bridge, "__consumer_offsets", 0).is_some()
+    });
+    place.weed.kill(Part::OtherVolume);
+    place.weed.start_part(Part::Volume);
+    assert_eq!(stored(&mut client, "goes", 0, LARGE), 0);
+    place.weed.start_part(Part::OtherVolume);
+}
+
+const WITHOUT_ONE: [Part; 4] = [Part::Master, Part::OtherVolume, Part::Filer, Part::Broker];
+
+#[test]
+fn a_volume_that_is_away_at_the_start_costs_its_partitions_only_until_it_is_back() {
+    let mut place = Place::start_parts(&WITHOUT_ONE, &[]);
+    let mut gateway = place.gateway(None, &["--shards", "2"]);
+    on_two_servers(&mut place, &gateway);
+    // These are in the journal alone.
+    let mut client = gateway.connect();
+    assert_eq!(stored(&mut client, "goes", 0, b"small"), 1);
+    assert_eq!(stored(&mut client, "goes", 1, b"small"), 0);
+    assert_eq!(stored(&mut client, "stays", 0, b"small"), 1);
+    gateway.kill();
+    place.weed.kill(Part::Volume);
+
+    let offline = ErrorCode::KAFKA_STORAGE_ERROR;
+    // One more start finds it as the first did.
+    for round in 0..2 {
+        gateway = place.gateway(None, &["--shards", "2"]);
+        let mut client = gateway.connect();
+        assert_eq!(client.drain("stays", 0).len(), 2 + round);
+        let next = 2 + round as i64;
+        assert_eq!(stored(&mut client, "stays", 0, b"on"), next);
+        assert_eq!(client.drain("goes", 1).len(), 1 + round);
+        assert_eq!(stored(&mut client, "goes", 1, b"on"), next - 1);
+        assert_eq!(fetched_of(&mut client, "goes", 0, 0), (offline, None));
+        let refused = client.produce("goes", 0, batch(&[b"x"], None));
+        assert_eq!(refused.expect("an answer").error_code, offline);
+        client.commit_offset("g", "stays", next, "".into());
+        let told = place.readyz();
+        let waits = "partitions that wait for a volume server: 1";
+        assert!(told.contains(" 200 OK") && told.contains(waits), "{told}");
+        let log = Gateway::log(place.data.path());
+        assert!(log.contains("partitions are not served"), "{log}");
+        if round == 0 {
+            gateway.kill();
+        }
+    }
+    place.weed.start_part(Part::Volume);
+    let mut client = gateway.connect();
+    wait_for("it is served again", || {
+        fetched_of(&mut client, "goes", 0, 0) == (ErrorCode::NONE, Some(0))
+    });
+    let values: Vec<_> = client.drain("goes", 0).into_iter().collect();
+    assert_eq!(values, [(0, Bytes::from(LARGE)), (1, Bytes::from("small"))]);
+    assert_eq!(stored(&mut client, "goes", 0, b"on"), 2);
+    assert!(!place.readyz().contains("wait for a volume server"));
+    assert_eq!(gateway.stop(), Some(0));
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    assert_eq!(client.drain("goes", 0).len(), 3);
+    assert_eq!(client.drain("goes", 1).len(), 3);
+    assert_eq!(client.drain("stays", 0).len(), 4);
+}
+
+#[test]
+fn a_start_without_what_was_acknowledged_last_is_refused_and_says_why() {
+    let mut place = Place::start_parts(&WITHOUT_ONE, &[]);
+    let mut gateway = place.gateway(None, &["--shards", "1"]);
+    on_two_servers(&mut place, &gateway);
+    place.weed.kill(Part::OtherVolume);
+    // Large enough for a volume, as a record of the journal, and too small for a chunk of its own.
+    let mut client = gateway.connect();
+    assert_eq!(stored(&mut client, "stays", 0, &LARGE[..40 << 10]), 1);
+    gateway.kill();
+    place.weed.kill(Part::Volume);
+    let refused = place.refused(&["--shards", "1"]);
+    assert!(refused.contains("the catalog"), "{refused}");
+    place.weed.start_part(Part::OtherVolume);
+    let refused = place.refused(&["--shards", "1"]);
+    assert!(
+        refused.contains("the journal's record /topics/kafka/.tidegate/journal/0/")
+            && refused.contains("no server has volume"),
+        "{refused}"
+    );
+    place.weed.start_part(Part::Volume);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    assert_eq!(gateway.connect().drain("stays", 0).len(), 2);
+}
+
+#[test]
+fn a_volume_that_goes_away_later_is_told_to_who_reads_there_and_holds_nobody_up() {
+    let mut place = Place::start_parts(&WITHOUT_ONE, &[]);
+    let options = [
+        "--shards",
+        "1",
+        "--checkpoint-interval-ms",
+        "50",
+        "--offsets-topic-num-partitions",
+        "4",
+    ];
+    let mut gateway = place.gateway(None, &options);
+    on_two_servers(&mut place, &gateway);
+    let mut client = gateway.connect();
+    // As many small chunks as are merged when there is one more.
+    let (_thread, bridge) = place.weed.bridge();
+    let chunks = || {
+        let found = find_segment(&bridge, "goes", 0);
+        found.map_or(0, |(_, entry)| entry.chunks.len())
+    };
+    place.weed.kill(Part::OtherVolume);
+    for small in 1..=15 {
+        assert_eq!(stored(&mut client, "goes", 0, b"small"), small);
+        wait_for("it is in the segment", || chunks() == 1 + small as usize);
+    }
+    // Its offsets are in partition 1, those of "g" in partition 3.
+    client.commit_offset("a", "stays", 1, "".into());
+    assert_eq!(gateway.stop(), Some(0));
+    place.weed.start_part(Part::OtherVolume);
+    // Nothing of it is in memory, and the checkpoint says all that a start has to know.
+    place.weed.kill(Part::Volume);
+    let gateway = place.gateway(None, &options);
+    let mut client = gateway.connect();
+    client.commit_offset("g", "stays", 1, "".into());
+    // Each would take seconds if it waited for the volume.
+    for _ in 0..100 {
+        let offline = (ErrorCode::KAFKA_STORAGE_ERROR, None);
+        assert_eq!(fetched_of(&mut client, "goes", 0, 0), offline);
+    }
+    let both = |client: &mut Client| {
+        let mut both = fetch_request("goes", &[(0, 0)], 0, 1);
+        let other = fetch_request("stays", &[(0, 0)], 0, 1);
+        both.topics.extend(other.topics);
+        let answer = client.fetch(&both).expect("an answer");
+        let codes = answer
+            .responses
+            .iter()
+            .map(|topic| topic.partitions[0].error_code);
+        codes.collect::<Vec<_>>()
+    };
+    let expected = [ErrorCode::KAFKA_STORAGE_ERROR, ErrorCode::NONE];
+    assert_eq!(both(&mut client), expected);
+    // What cannot be merged is stored all the same.
+    for more in 0..3 {
+        assert_eq!(stored(&mut client, "goes", 0, b"more"), 16 + more);
+        assert_eq!(stored(&mut client, "stays", 0, LARGE), 1 + more);
+        wait_for("it is in the segment", || chunks() == 17 + more as usize);
+    }
+    place.weed.start_part(Part::Volume);
+    wait_for("it is read", || {
+        fetched_of(&mut client, "goes", 0, 0).0 == ErrorCode::NONE
+    });
+    assert_eq!(client.drain("goes", 0).len(), 19);
+    client.commit_offset("a", "stays", 1, "".into());
 }
 
 #[test]

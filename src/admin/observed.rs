@@ -158,6 +158,11 @@ impl Observed {
         if unreadable > 0 {
             let _ = writeln!(told, "partitions that cannot be read: {unreadable}");
         }
+        let away = self.shards.iter().map(|s| s.away_partitions.get());
+        let away: u64 = away.sum();
+        if away > 0 {
+            let _ = writeln!(told, "partitions that wait for a volume server: {away}");
+        }
         told
     }
 }

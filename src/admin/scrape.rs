@@ -255,6 +255,7 @@ impl Scrape<'_> {
         self.each(&STORE_BROKEN, |shard| &shard.broken);
         self.each(&STORE_FENCED, |shard| &shard.fenced);
         self.each(&UNREADABLE_PARTITIONS, |shard| &shard.unreadable_partitions);
+        self.each(&AWAY_PARTITIONS, |shard| &shard.away_partitions);
         self.total(&JOURNAL_BYTES, |shard| &shard.journal_bytes);
         self.surveyed(&JOURNAL_FILES, |s| s.partitions.journal_files);
         self.total(&CHECKPOINTS, |shard| &shard.checkpoints);

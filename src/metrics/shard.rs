@@ -50,6 +50,8 @@ pub struct ShardMetrics {
     pub fenced: Number,
     /// Not served since the start, as what is stored of them is damaged.
     pub unreadable_partitions: Number,
+    /// Not served, as no server has a volume that they need.
+    pub away_partitions: Number,
     pub groups: GroupMetrics,
 }
 

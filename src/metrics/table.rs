@@ -134,6 +134,8 @@ metrics! {
         STORE_FENCED = Gauge "tidegate_store_fenced" by "shard";
         /// Partitions that are not served since the start, as what is stored of them is damaged; the log says what.
         UNREADABLE_PARTITIONS = Gauge "tidegate_unreadable_partitions" by "shard";
+        /// Partitions that are not served yet, as no volume server of SeaweedFS has a part of what is stored of them; they are looked at again every few seconds.
+        AWAY_PARTITIONS = Gauge "tidegate_away_partitions" by "shard";
         /// Bytes written to journals.
         JOURNAL_BYTES = Counter "tidegate_journal_written_bytes_total";
         /// Journal files, those kept for another use included.

@@ -7,6 +7,7 @@
 mod adopted;
 mod compact;
 mod publish;
+mod returning;
 mod trim;
 
 use std::cell::{Cell, RefCell};
@@ -76,6 +77,8 @@ pub struct Found {
     pub partitions: Vec<Recovered<State>>,
     /// Those of which a part is damaged.
     pub unreadable: Vec<PartitionId>,
+    /// Those of which a part cannot be reached now.
+    pub away: Vec<PartitionId>,
 }
 
 /// The partitions of one shard.
@@ -130,6 +133,8 @@ struct Inner {
     open_files: usize,
     /// What is stored of them is damaged: they are not served.
     unreadable: FxHashSet<PartitionId>,
+    /// A part of what is stored of them cannot be reached: they are not served before it can.
+    away: FxHashSet<PartitionId>,
     /// Nothing can be stored any more.
     broken: bool,
     /// Because somebody else owns the partitions now.
@@ -240,12 +245,12 @@ impl Partitions {
             checkpoint: CheckpointClock::default(),
             open_files: 0,
             unreadable: found.unreadable.into_iter().collect(),
+            away: found.away.into_iter().collect(),
             broken: false,
             disowned: false,
         };
         inner.take_configs(&inner.all());
-        let unreadable = inner.unreadable.len() as u64;
-        metrics.unreadable_partitions.set(unreadable);
+        inner.count_unserved();
         Rc::new(Partitions {
             shard,
             limits,
@@ -277,6 +282,8 @@ impl Partitions {
         if matches!(self.inner.borrow().store, Store::SeaweedMq(_)) {
             let this = self.clone();
             self.shard.spawn(async move { this.adopted_loop().await });
+            let this = self.clone();
+            self.shard.spawn(async move { this.returning_loop().await });
         }
         if let Some(limits) = self.limits.cleaner {
             let this = self.clone();
@@ -734,7 +741,7 @@ impl Inner {
         if self.disowned {
             return Err(PartitionError::NotOwner);
         }
-        if self.unreadable.contains(&id) {
+        if self.unreadable.contains(&id) || self.away.contains(&id) {
             return Err(PartitionError::Storage);
         }
         let slot = match self.slots.entry(id) {

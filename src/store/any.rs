@@ -53,6 +53,17 @@ impl Store {
         }
     }
 
+    /// Looks anew at partitions whose volumes were away. Blocking. `None`: this store has none.
+    pub fn look_again<R: Replay>(
+        &self,
+        partitions: Vec<PartitionId>,
+    ) -> Option<impl FnOnce() -> io::Result<seaweedmq::Found<R>> + Send + use<R>> {
+        match self {
+            Store::Local(_) => None,
+            Store::SeaweedMq(store) => Some(store.look_again(partitions)),
+        }
+    }
+
     /// Removes all that is stored of a topic. Blocking.
     pub fn remove_topic(&self, topic: Uuid) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
         either!(Store, self, store => Box::new(store.remove_topic(topic)))

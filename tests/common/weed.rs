@@ -95,9 +95,11 @@ pub enum Part {
     OtherFiler,
     /// SeaweedFS's own Kafka gateway.
     KafkaGateway,
+    /// A second volume server.
+    OtherVolume,
 }
 
-const PARTS: usize = 6;
+const PARTS: usize = 7;
 
 impl Part {
     /// One server of each kind.
@@ -111,6 +113,7 @@ impl Part {
             Part::Broker => "broker",
             Part::OtherFiler => "other-filer",
             Part::KafkaGateway => "kafka-gateway",
+            Part::OtherVolume => "other-volume",
         }
     }
 
@@ -119,6 +122,7 @@ impl Part {
             Part::Broker => "mq.broker",
             Part::KafkaGateway => "mq.kafka.gateway",
             Part::OtherFiler => "filer",
+            Part::OtherVolume => "volume",
             other => other.name(),
         }
     }
@@ -321,7 +325,9 @@ impl Weed {
         ];
         let others = match part {
             Part::Master => vec![format!("-mdir={data}"), "-volumeSizeLimitMB=128".to_owned()],
-            Part::Volume => vec![format!("-dir={data}"), "-max=0".to_owned()],
+            Part::Volume | Part::OtherVolume => {
+                vec![format!("-dir={data}"), "-max=0".to_owned()]
+            }
             Part::Filer | Part::OtherFiler => vec![
                 format!("-defaultStoreDir={data}"),
                 format!("-localSocket={data}/socket"),
@@ -352,7 +358,11 @@ impl Weed {
         match part {
             // It has chosen itself.
             Part::Master => get(&address, "/cluster/status").contains("\"IsLeader\":true"),
-            Part::Volume => get(&self.master(), "/dir/assign").contains("\"fid\""),
+            Part::Volume | Part::OtherVolume => {
+                let master = self.master();
+                get(&master, "/dir/status").contains(&address)
+                    && get(&master, "/dir/assign").contains("\"fid\"")
+            }
             Part::Filer | Part::OtherFiler => get(&address, "/").starts_with("HTTP/1.1 200"),
             Part::Broker | Part::KafkaGateway => TcpStream::connect(&address).is_ok(),
         }

@@ -12,7 +12,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::adopted::{self, Adopted};
 use super::fence::Fence;
 use super::layout::{NAMESPACE, Part, RING_SIZE, ROOT, TOPICS, folder_names};
-use super::{Shared, attributes, failed, in_order, list_all, marks, read_chunks, refused};
+use super::{
+    Patience, Shared, attributes, failed, in_order, list_all, marks, read_chunks, refused,
+};
 use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, Mutation, TopicSpec};
 use crate::catalog::name;
 use crate::wire::Uuid;
@@ -40,10 +42,18 @@ pub struct NewPartitions {
 
 impl CatalogFile {
     /// Opens the file, which may not be there yet, and reads it. Blocking.
-    pub(super) fn open(shared: Arc<Shared>, owner: Fence) -> io::Result<(Self, Vec<u8>)> {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        owner: Fence,
+        patience: &Patience,
+    ) -> io::Result<(Self, Vec<u8>)> {
         let entry = block_on(shared.bridge.lookup(ROOT, NAME)).map_err(failed)?;
         let chunks = entry.as_ref().map_or_else(Vec::new, in_order);
-        let bytes = block_on(read_chunks(&shared.bridge, &chunks)).map_err(failed)?;
+        let read = || block_on(read_chunks(&shared.bridge, &chunks)).map_err(failed);
+        let bytes = patience.with(read).map_err(|error| {
+            let text = format!("the catalog {ROOT}/{NAME} cannot be read: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
         let file = CatalogFile {
             shared,
             owner,

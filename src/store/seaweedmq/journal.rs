@@ -35,12 +35,12 @@ use shards::lock;
 
 use super::fence::{Fence, FenceError};
 use super::layout::{ROOT, time_name};
-use super::merge::{Joined, join};
+use super::merge::{Joined, join, join_new};
 use super::recovery::is_damage;
 use super::segment::{Chunk, Open, Piece, Place, Table};
 use super::{
-    CHUNK_BYTES, PARTITIONS_AT_ONCE, Shared, UPLOADS_AT_ONCE, attributes, content, failed,
-    list_all, refused,
+    CHUNK_BYTES, PARTITIONS_AT_ONCE, Patience, Shared, UPLOADS_AT_ONCE, attributes, content,
+    failed, list_all, refused,
 };
 use crate::bridge::{BridgeError, Entry, FileChunk, Mutation, path};
 use crate::store::PartitionId;
@@ -473,13 +473,14 @@ pub(super) fn recover(
     shared: &Arc<Shared>,
     fence: &Fence,
     partitions: &[PartitionId],
+    patience: &Patience,
 ) -> io::Result<HashSet<PartitionId>> {
     let journals = block_on(list_all(&shared.bridge, &folder(), "")).map_err(failed)?;
     if journals.is_empty() {
         return Ok(HashSet::new());
     }
     let began = Instant::now();
-    let pieces = block_on(read_pieces(shared, &journals, partitions))?;
+    let pieces = patience.with(|| block_on(read_pieces(shared, &journals, partitions)))?;
     let count = pieces.len();
     let (mut tables, mut kept) = (Vec::new(), Vec::new());
     let absorbed = stream::iter(pieces)
@@ -593,14 +594,19 @@ async fn read_journal(shared: &Shared, shard: &str) -> io::Result<Vec<Record>> {
 }
 
 async fn read_record(shared: &Shared, directory: &str, entry: Entry) -> io::Result<Record> {
-    let bytes = content(&shared.bridge, &entry).await.map_err(failed)?;
-    decode(&bytes).ok_or_else(|| {
+    // Of which partitions it is only the record itself says.
+    let unreadable = |kind, why: String| {
         let text = format!(
-            "the journal's record {directory}/{} is damaged: restore it, or remove {directory} from the filer to go on without what was committed there last",
+            "the journal's record {directory}/{} {why}: start the volume server that has it, or restore it, or remove {directory} from the filer to go on without what was committed there last",
             entry.name
         );
-        io::Error::new(io::ErrorKind::InvalidData, text)
-    })
+        io::Error::new(kind, text)
+    };
+    let bytes = content(&shared.bridge, &entry).await.map_err(|error| {
+        let error = failed(error);
+        unreadable(error.kind(), format!("cannot be read ({error})"))
+    })?;
+    decode(&bytes).ok_or_else(|| unreadable(io::ErrorKind::InvalidData, "is damaged".to_owned()))
 }
 
 /// The segments of a partition with what the journal has more than they. The process may have ended when
@@ -646,7 +652,7 @@ async fn absorb(
     let mut joined = Vec::with_capacity(tables.len());
     for (table, _) in tables.into_iter().filter(|(_, grows)| *grows) {
         let path = path(&dir, &table.segment.name());
-        let table = join(shared, &path, &table).await.map_err(failed)?;
+        let table = join_new(shared, &path, &table).await.map_err(failed)?;
         joined.push((dir.clone(), table));
     }
     Ok(joined)

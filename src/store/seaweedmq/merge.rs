@@ -22,9 +22,9 @@ const READS_AT_ONCE: usize = 8;
 /// Chunks that are to be one.
 type Group = Range<usize>;
 
-/// What is to be joined of the chunks of a segment. `place` gives a chunk's size, and whether it is in
-/// the journal.
-fn groups(count: usize, place: impl Fn(usize) -> (u64, bool)) -> Vec<Group> {
+/// What is to be joined of the chunks of a segment: what the journal has, and, if `merges`, many small ones
+/// at the end. `place` gives a chunk's size, and whether it is in the journal.
+fn groups(count: usize, merges: bool, place: impl Fn(usize) -> (u64, bool)) -> Vec<Group> {
     let mut groups: Vec<(Group, u64, bool)> = Vec::with_capacity(count);
     for at in 0..count {
         let (size, in_journal) = place(at);
@@ -41,7 +41,7 @@ fn groups(count: usize, place: impl Fn(usize) -> (u64, bool)) -> Vec<Group> {
         .rev()
         .take_while(|(_, size, _)| *size < SMALL_BYTES);
     let small = groups.len() - small.count();
-    if groups.len() - small >= SMALL_MAX {
+    if merges && groups.len() - small >= SMALL_MAX {
         let merged = groups[small].0.start..count;
         groups.truncate(small);
         groups.push((merged, 0, false));
@@ -56,30 +56,65 @@ pub(super) struct Joined {
 }
 
 /// Stores what only the journal has of a segment; joins what is small.
-///
-/// # Errors
-/// What was uploaded is nobody's then, and SeaweedFS's check of volumes finds it (`volume.fsck`).
 pub(super) async fn join(
     shared: &Shared,
     path: &str,
     table: &Table,
 ) -> Result<Joined, BridgeError> {
+    match join_groups(shared, path, table, true).await {
+        // Small chunks can wait; what the journal has cannot, as others wait for its room.
+        Err(Failure::Read(error)) => {
+            shards::log_limited!(warn, segment = path, %error, "small chunks of a segment cannot be read and are left as they are");
+            join_new(shared, path, table).await
+        }
+        Err(Failure::Upload(error)) => Err(error),
+        Ok(joined) => Ok(joined),
+    }
+}
+
+/// Stores what only the journal has of a segment. Nothing is read for it, so it can be done while volumes
+/// are away.
+pub(super) async fn join_new(
+    shared: &Shared,
+    path: &str,
+    table: &Table,
+) -> Result<Joined, BridgeError> {
+    let joined = join_groups(shared, path, table, false).await;
+    joined.map_err(|(Failure::Read(error) | Failure::Upload(error))| error)
+}
+
+enum Failure {
+    Read(BridgeError),
+    Upload(BridgeError),
+}
+
+async fn join_groups(
+    shared: &Shared,
+    path: &str,
+    table: &Table,
+    merges: bool,
+) -> Result<Joined, Failure> {
     let place = |at: usize| {
         let chunk = &table.chunks[at];
         (chunk.size(), chunk.file().is_none())
     };
-    let groups = groups(table.chunks.len(), place);
+    let groups = groups(table.chunks.len(), merges, place);
     let mut made = Vec::new();
     let mut chunks = Vec::with_capacity(groups.len());
     for group in groups {
         let group = &table.chunks[group];
         match group {
             [one] if one.file().is_some() => chunks.push(one.clone()),
-            _ => {
-                let chunk = Arc::new(merge(shared, path, group).await?);
-                made.push(chunk.clone());
-                chunks.push(chunk);
-            }
+            _ => match merge(shared, path, group).await.map(Arc::new) {
+                Ok(chunk) => {
+                    made.push(chunk.clone());
+                    chunks.push(chunk);
+                }
+                Err(failure) => {
+                    shared.discard(made);
+                    return Err(failure);
+                }
+            },
         }
     }
     let table = Table {
@@ -89,17 +124,17 @@ pub(super) async fn join(
     Ok(Joined { table, made })
 }
 
-async fn merge(shared: &Shared, path: &str, from: &[Arc<Chunk>]) -> Result<Chunk, BridgeError> {
+async fn merge(shared: &Shared, path: &str, from: &[Arc<Chunk>]) -> Result<Chunk, Failure> {
     let read = stream::iter(from.to_vec())
         .map(|chunk| async move { bytes_of(shared, &chunk).await })
         .buffered(READS_AT_ONCE);
-    let pieces: Vec<Bytes> = read.try_collect().await?;
+    let pieces: Vec<Bytes> = read.try_collect().await.map_err(Failure::Read)?;
     // One buffer is sent with less ado than a thousand.
-    let file = shared.upload(vec![pieces.concat().into()], path).await?;
+    let file = shared.upload(vec![pieces.concat().into()], path).await;
     Ok(Chunk {
         base_offset: from.first().map_or(0, |chunk| chunk.base_offset),
         max_timestamp: from.iter().map(|c| c.max_timestamp).max().unwrap_or(-1),
-        at: Place::File(file),
+        at: Place::File(file.map_err(Failure::Upload)?),
     })
 }
 
@@ -127,7 +162,7 @@ mod tests {
                 total += size(number);
                 number += 1;
             }
-            let groups = groups(chunks.len(), |at| (chunks[at], at >= stored));
+            let groups = groups(chunks.len(), true, |at| (chunks[at], at >= stored));
             let sum = |group: &Group| chunks[group.clone()].iter().sum::<u64>();
             let made = groups.iter().filter(|g| g.len() > 1 || g.start >= stored);
             written += made.map(sum).sum::<u64>();
@@ -162,8 +197,15 @@ mod tests {
     fn what_the_journal_has_is_joined_and_what_is_stored_is_left_alone() {
         let sizes = [70 << 10, 90 << 10, 5, 5, 80 << 10, 5];
         let is_new = [false, false, true, true, false, true];
-        let found = groups(6, |at| (sizes[at], is_new[at]));
+        let found = groups(6, true, |at| (sizes[at], is_new[at]));
         assert_eq!(found, [0..1, 1..2, 2..4, 4..5, 5..6]);
-        assert!(groups(0, |_| (0, false)).is_empty());
+        assert!(groups(0, true, |_| (0, false)).is_empty());
+        // Of many small ones, only those of the journal if nothing may be read.
+        let small = |merges| groups(20, merges, |at| (5, at >= 18));
+        assert_eq!((small(true).len(), small(true).last()), (1, Some(&(0..20))));
+        assert_eq!(
+            (small(false).len(), small(false).last()),
+            (19, Some(&(18..20)))
+        );
     }
 }

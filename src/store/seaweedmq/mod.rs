@@ -10,6 +10,7 @@
 //!
 //! The plans of this store block the thread that they run on, and wait there for [`crate::bridge`].
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -36,7 +37,7 @@ use self::segment::{Chunk, Piece, Place};
 use super::{CheckpointError, NotOwner, PartitionId, Replay, Rewound, Rolling, StoredBatch};
 use crate::bridge::{
     Bridge, BridgeError, Entry, FileChunk, FuseAttributes, List, Mutation, Placement,
-    Removal as Remove, path,
+    Removal as Remove, Role, path,
 };
 use crate::metrics::seaweedfs::StoreMetrics;
 use crate::wire::Uuid;
@@ -75,6 +76,12 @@ const PARTITIONS_AT_ONCE: usize = 64;
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(5);
 /// Changes of one transaction that need not be made together.
 const MUTATIONS_AT_ONCE: usize = 128;
+
+/// Of errors that are none any more when a volume server is back.
+const AWAY: io::ErrorKind = io::ErrorKind::HostUnreachable;
+/// How long a start waits for volumes that are away, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What all shards share.
 pub struct Shared {
@@ -126,6 +133,9 @@ fn failed(error: BridgeError) -> io::Error {
     let kind = match &error {
         BridgeError::NotFound(_) => io::ErrorKind::NotFound,
         BridgeError::Damaged(_) => io::ErrorKind::InvalidData,
+        BridgeError::Unavailable {
+            role: Role::Volume, ..
+        } => AWAY,
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)
@@ -150,6 +160,37 @@ async fn when_there_is_room<T, F: Future<Output = Result<T, BridgeError>>>(
         match operation().await {
             Err(BridgeError::Overloaded) => std::thread::sleep(OVERLOAD_PAUSE),
             done => return done,
+        }
+    }
+}
+
+/// Time that a start has for volumes that are away, all of them together. It begins with the first.
+#[derive(Default)]
+struct Patience {
+    until: Cell<Option<Instant>>,
+}
+
+impl Patience {
+    /// Waits a little. False if there is no time any more.
+    fn pause(&self, error: &io::Error) -> bool {
+        let now = Instant::now();
+        let until = self.until.get().unwrap_or(now + PATIENCE);
+        self.until.set(Some(until));
+        if now >= until {
+            return false;
+        }
+        shards::log_limited!(warn, %error, "waiting for a volume server of SeaweedFS; see whether all of them run");
+        std::thread::sleep(PATIENCE_PAUSE);
+        true
+    }
+
+    /// Tries again what volumes are away for. Blocking.
+    fn with<T>(&self, what: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match what() {
+                Err(error) if error.kind() == AWAY && self.pause(&error) => {}
+                done => return done,
+            }
         }
     }
 }
@@ -301,6 +342,7 @@ pub struct Opened {
     pub cluster_id: String,
     shared: Arc<Shared>,
     fences: Vec<Fence>,
+    patience: Patience,
 }
 
 /// Opens the store, or makes it, and takes it over. `volumes` says where chunks go. Blocking.
@@ -311,7 +353,8 @@ pub fn open(
     shards: usize,
     cluster_id: &str,
 ) -> io::Result<Opened> {
-    let rules = block_on(Rules::read(&bridge)).map_err(failed)?;
+    let patience = Patience::default();
+    let rules = patience.with(|| block_on(Rules::read(&bridge)).map_err(failed))?;
     if let Some(rule) = rules.expiring() {
         return Err(io::Error::other(rule));
     }
@@ -333,8 +376,9 @@ pub fn open(
         keeping_topics: RwLock::default(),
         metrics,
     });
-    let (catalog, lines) = CatalogFile::open(shared.clone(), taken.owner)?;
+    let (catalog, lines) = CatalogFile::open(shared.clone(), taken.owner, &patience)?;
     Ok(Opened {
+        patience,
         catalog,
         lines,
         cluster_id: taken.cluster_id,
@@ -347,6 +391,7 @@ pub fn open(
 pub struct Parts {
     shared: Arc<Shared>,
     fences: Vec<Fence>,
+    patience: Patience,
 }
 
 impl Opened {
@@ -355,6 +400,7 @@ impl Opened {
         let parts = Parts {
             shared: self.shared,
             fences: self.fences,
+            patience: self.patience,
         };
         (self.catalog, self.lines, parts)
     }
@@ -368,13 +414,18 @@ impl Parts {
         removed: Vec<(Uuid, Vec<Part>)>,
         rolling: Rolling,
     ) -> io::Result<(Found<R>, Vec<ShardStore>)> {
-        let Parts { shared, fences } = self;
+        let Parts {
+            shared,
+            fences,
+            patience,
+        } = self;
         recovery::remove_leftovers(&shared, removed)?;
         let damaged = match fences.first() {
-            Some(fence) => journal::recover(&shared, fence, partitions)?,
+            Some(fence) => journal::recover(&shared, fence, partitions, &patience)?,
             None => HashSet::new(),
         };
-        let found = recovery::recover(&shared, partitions, damaged, rolling)?;
+        let waits = |error: &io::Error| patience.pause(error);
+        let found = recovery::recover(&shared, partitions, damaged, rolling, waits)?;
         let store = |(shard, fence): (usize, Fence)| {
             let fence = Arc::new(fence);
             let journal = Journal::new(shared.clone(), fence.clone(), shard);
@@ -421,6 +472,15 @@ impl ShardStore {
     pub fn check_ownership(&self) -> impl FnOnce() -> io::Result<()> + Send + use<> {
         let fence = self.fence.clone();
         move || fence.check().map_err(refused)
+    }
+
+    /// Looks anew at partitions whose volumes were away. Blocking.
+    pub fn look_again<R: Replay>(
+        &self,
+        partitions: Vec<PartitionId>,
+    ) -> impl FnOnce() -> io::Result<Found<R>> + Send + use<R> {
+        let (shared, rolling) = (self.shared.clone(), self.rolling);
+        move || recovery::recover(&shared, &partitions, HashSet::new(), rolling, |_| false)
     }
 
     /// The log of a partition that brokers write. `None` if Tidegate does.

@@ -17,7 +17,7 @@ use super::layout::{Part, TOPICS, checkpoints_dir, time_name};
 use super::log::{Log, Standing};
 use super::merge::bytes_of;
 use super::segment::{Segment, Table};
-use super::{PARTITIONS_AT_ONCE, Shared, adopted, codec, failed, list_all};
+use super::{AWAY, PARTITIONS_AT_ONCE, Shared, adopted, codec, failed, list_all};
 use crate::bridge::{BridgeError, List};
 use crate::store::{PartitionId, Recovered, Replay, Rolling};
 use crate::wire::Uuid;
@@ -49,6 +49,8 @@ pub struct Found<R> {
     pub partitions: Vec<Recovered<R, Log>>,
     /// Those of which a part is damaged. They are left as they are.
     pub unreadable: Vec<PartitionId>,
+    /// Those that have something in volumes that are away.
+    pub away: Vec<PartitionId>,
 }
 
 /// False if somebody else has made a topic of the same name since.
@@ -62,55 +64,94 @@ async fn is_left(shared: &Shared, part: &Part) -> Result<bool, BridgeError> {
     Ok(!conf.as_ref().is_some_and(is_other))
 }
 
-/// All partitions as SeaweedFS proves them. One that is damaged is no reason not to serve the others.
-/// `damaged` are known to be. Blocking.
+/// What a partition's checkpoint has, if there is one.
+type Saved = (PartitionId, Option<Bytes>);
+
+/// All partitions as SeaweedFS proves them. One that is damaged is no reason not to serve the others, nor
+/// is a volume that is away; `waits` may wait for it. `damaged` are known to be. Blocking.
 pub(super) fn recover<R: Replay>(
     shared: &Arc<Shared>,
     partitions: &[PartitionId],
     damaged: HashSet<PartitionId>,
     rolling: Rolling,
+    waits: impl Fn(&io::Error) -> bool,
 ) -> io::Result<Found<R>> {
-    block_on(async {
-        let topics: HashSet<_> = partitions.iter().map(|id| id.topic).collect();
-        let mut checkpoints: HashMap<_, _> = stream::iter(topics)
-            .map(|topic| async move {
-                let entries = list_all(&shared.bridge, &checkpoints_dir(&topic), "").await?;
-                let entry =
-                    |e: crate::bridge::Entry| Some((e.name.parse::<i32>().ok()?, e.content));
-                let of_topic: HashMap<_, _> = entries.into_iter().filter_map(entry).collect();
-                Ok::<_, BridgeError>((topic, of_topic))
-            })
-            .buffer_unordered(PARTITIONS_AT_ONCE)
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        let mut works = Vec::with_capacity(partitions.len());
-        for id in partitions.iter().filter(|id| !damaged.contains(id)) {
-            let of_topic = checkpoints.get_mut(&id.topic);
-            let bytes = of_topic.and_then(|of_topic| of_topic.remove(&id.index));
-            works.push((*id, bytes));
-        }
-        let recover =
-            |(id, bytes)| async move { (id, recover_one(shared, id, bytes, rolling).await) };
-        let mut recovered = stream::iter(works)
-            .map(recover)
-            .buffer_unordered(PARTITIONS_AT_ONCE);
-        let mut found = Found {
-            partitions: Vec::with_capacity(partitions.len()),
-            unreadable: damaged.into_iter().collect(),
+    let mut works = block_on(checkpoints(shared, partitions)).map_err(failed)?;
+    works.retain(|(id, _)| !damaged.contains(id));
+    let mut found = Found {
+        partitions: Vec::with_capacity(partitions.len()),
+        unreadable: damaged.into_iter().collect(),
+        away: Vec::new(),
+    };
+    loop {
+        let Some((left, error)) = block_on(look_at(shared, works, rolling, &mut found))? else {
+            return Ok(found);
         };
-        while let Some((id, one)) = recovered.next().await {
-            match one {
-                Ok(partition) => found.partitions.push(partition),
-                Err(error) if is_damage(&error) => {
-                    tracing::error!(partition = %id, %error, "the partition cannot be read and is not served, the others are; restore what is lost, or remove the file that is named from the filer to go on without its records, then restart");
-                    found.unreadable.push(id);
-                }
-                Err(error) => return Err(error),
-            }
+        if !waits(&error) {
+            shards::log_limited!(error, partitions = left.len(), %error, "partitions are not served, as no volume server has what they need, the others are; they are looked at again every few seconds: start the server that is away");
+            found.away = left.into_iter().map(|(id, _)| id).collect();
+            return Ok(found);
         }
-        Ok(found)
-    })
+        works = left;
+    }
+}
+
+/// The checkpoints of partitions.
+async fn checkpoints(
+    shared: &Shared,
+    partitions: &[PartitionId],
+) -> Result<Vec<Saved>, BridgeError> {
+    let topics: HashSet<_> = partitions.iter().map(|id| id.topic).collect();
+    let mut checkpoints: HashMap<_, _> = stream::iter(topics)
+        .map(|topic| async move {
+            let entries = list_all(&shared.bridge, &checkpoints_dir(&topic), "").await?;
+            let entry = |e: crate::bridge::Entry| Some((e.name.parse::<i32>().ok()?, e.content));
+            let of_topic: HashMap<_, _> = entries.into_iter().filter_map(entry).collect();
+            Ok::<_, BridgeError>((topic, of_topic))
+        })
+        .buffer_unordered(PARTITIONS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let saved = partitions.iter().map(|id| {
+        let of_topic = checkpoints.get_mut(&id.topic);
+        (
+            *id,
+            of_topic.and_then(|of_topic| of_topic.remove(&id.index)),
+        )
+    });
+    Ok(saved.collect())
+}
+
+/// Looks at partitions once. Gives those that have something in volumes that are away, with one's error.
+async fn look_at<R: Replay>(
+    shared: &Arc<Shared>,
+    works: Vec<Saved>,
+    rolling: Rolling,
+    found: &mut Found<R>,
+) -> io::Result<Option<(Vec<Saved>, io::Error)>> {
+    let recover = |(id, bytes): Saved| async move {
+        let recovered = recover_one(shared, id, bytes.clone(), rolling).await;
+        (id, bytes, recovered)
+    };
+    let mut recovered = stream::iter(works)
+        .map(recover)
+        .buffer_unordered(PARTITIONS_AT_ONCE);
+    let mut away: Option<(Vec<Saved>, io::Error)> = None;
+    while let Some((id, bytes, one)) = recovered.next().await {
+        match one {
+            Ok(partition) => found.partitions.push(partition),
+            Err(error) if error.kind() == AWAY => {
+                let (ids, _) = away.get_or_insert_with(|| (Vec::new(), error));
+                ids.push((id, bytes));
+            }
+            Err(error) if is_damage(&error) => {
+                tracing::error!(partition = %id, %error, "the partition cannot be read and is not served, the others are; restore what is lost, or remove the file that is named from the filer to go on without its records, then restart");
+                found.unreadable.push(id);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(away)
 }
 
 /// Trying again would not help.
