@@ -112,10 +112,11 @@ impl CatalogFile {
             let look = |folder: String| async move {
                 let found = adopted::look_at(bridge, &folder).await?;
                 Ok::<_, BridgeError>(match found {
-                    Some(adopted) if !marks::is_made(bridge, &folder).await? => {
-                        Some((folder, adopted))
+                    Some(adopted) => {
+                        let is_own = marks::is_made(bridge, &folder, adopted.generation_ns).await?;
+                        (!is_own).then_some((folder, adopted))
                     }
-                    _ => None,
+                    None => None,
                 })
             };
             let found: Vec<_> = stream::iter(folders)
