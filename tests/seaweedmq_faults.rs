@@ -540,6 +540,49 @@ fn a_volume_that_goes_away_later_is_told_to_who_reads_there_and_holds_nobody_up(
 }
 
 #[test]
+fn with_copies_of_volumes_nothing_acknowledged_is_on_one_server_alone() {
+    const TWO: [Part; 5] = [
+        Part::Master,
+        Part::Volume,
+        Part::OtherVolume,
+        Part::Filer,
+        Part::Broker,
+    ];
+    let asked = ["--seaweedfs-replication", "001"];
+    let by_filer = [(Part::Filer, "-defaultReplicaPlacement=001")];
+    let by_master = [(Part::Master, "-defaultReplication=001")];
+    for (lost, options, extra) in [
+        (Part::Volume, &asked[..], &[][..]),
+        (Part::OtherVolume, &[][..], &by_filer),
+        (Part::Volume, &[][..], &by_master),
+    ] {
+        let mut place = Place::start_parts(&TWO, extra);
+        let options = [&["--shards", "1"], options].concat();
+        let mut gateway = place.gateway(None, &options);
+        let mut client = gateway.connect();
+        client.create_topic("copied", 2);
+        for (offset, value) in [LARGE, b"small"].into_iter().enumerate() {
+            assert_eq!(stored(&mut client, "copied", 0, value), offset as i64);
+        }
+        assert_eq!(stored(&mut client, "copied", 1, b"small"), 0);
+        let contents = |client: &mut Client| [0, 1].map(|p| client.drain("copied", p));
+        let before = contents(&mut client);
+        gateway.kill();
+        let (_thread, bridge) = place.weed.bridge();
+        let records = list(&bridge, "/topics/kafka/.tidegate/journal/0");
+        let in_volumes = |record: &Entry| record.content.is_empty() && !record.chunks.is_empty();
+        assert!(!records.is_empty() && records.iter().all(in_volumes));
+        // Its disk is another one.
+        place.weed.lose(lost);
+        place.weed.start_part(lost);
+        let gateway = place.gateway(None, &options);
+        let mut client = gateway.connect();
+        assert_eq!(contents(&mut client), before);
+        assert_eq!(stored(&mut client, "copied", 1, b"on"), 1);
+    }
+}
+
+#[test]
 fn a_start_that_was_broken_off_when_segments_were_stored_is_made_again() {
     const JOURNAL: &str = "/topics/kafka/.tidegate/journal";
     let place = Place::start(&[]);

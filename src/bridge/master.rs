@@ -1,4 +1,4 @@
-//! What is asked of masters by who looks after a cluster (`weed/pb/master.proto`).
+//! What is asked of masters of the whole cluster (`weed/pb/master.proto`).
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -6,12 +6,18 @@ use std::rc::Rc;
 use super::call::{Kind, Time, ask, method, unary};
 use super::client::Client;
 use super::peers::Peer;
+use super::proto::filer_pb::{GetFilerConfigurationRequest, GetFilerConfigurationResponse};
 use super::proto::master_pb::list_cluster_nodes_response::ClusterNode;
-use super::proto::master_pb::{DiskInfo, VolumeListRequest, VolumeListResponse};
+use super::proto::master_pb::{
+    DiskInfo, GetMasterConfigurationRequest, GetMasterConfigurationResponse, VolumeListRequest,
+    VolumeListResponse,
+};
 use super::thread::Bridge;
 use super::{BridgeError, Role};
 
 const VOLUME_LIST: &str = "/master_pb.Seaweed/VolumeList";
+const CONFIGURATION: &str = "/master_pb.Seaweed/GetMasterConfiguration";
+const FILER_CONFIGURATION: &str = "/filer_pb.SeaweedFiler/GetFilerConfiguration";
 
 /// A filer or broker that a master knows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +68,27 @@ impl Bridge {
         nodes.sort();
         nodes.dedup();
         Ok(nodes)
+    }
+
+    /// How volumes are copied, as "001", where nobody says it: as the filer has it, or else the masters.
+    pub async fn default_replication(&self) -> Result<String, BridgeError> {
+        let operation = async |client: Rc<Client>, time| {
+            let request = GetFilerConfigurationRequest {};
+            let asked =
+                client.ask_filer(Kind::Read, time, FILER_CONFIGURATION, &request, &|_| Ok(()));
+            let of_filer: GetFilerConfigurationResponse = asked.await?;
+            if !of_filer.replication.is_empty() {
+                return Ok(of_filer.replication);
+            }
+            let once = async |peer: &Peer| {
+                let request = GetMasterConfigurationRequest {};
+                unary(peer.channel(), Role::Master, CONFIGURATION, request).await
+            };
+            let asked = ask(&client.masters, Kind::Read, time, once);
+            let of_master: GetMasterConfigurationResponse = asked.await?;
+            Ok(of_master.default_replication)
+        };
+        self.run(method(CONFIGURATION), 0, operation).await
     }
 
     /// Room for volumes, by kind of disk; the usual kind has no name or `hdd`.

@@ -284,6 +284,12 @@ impl Weed {
         self.processes[part as usize] = None;
     }
 
+    /// `kill -9`, and all that it had is gone.
+    pub fn lose(&mut self, part: Part) {
+        self.kill(part);
+        fs::remove_dir_all(self.folder.path().join(part.name())).expect("it had a folder");
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(&mut self, part: Part) {
         self.signal(part, "TERM");
@@ -361,7 +367,7 @@ impl Weed {
             Part::Volume | Part::OtherVolume => {
                 let master = self.master();
                 get(&master, "/dir/status").contains(&address)
-                    && get(&master, "/dir/assign").contains("\"fid\"")
+                    && get(&master, "/dir/assign?replication=000").contains("\"fid\"")
             }
             Part::Filer | Part::OtherFiler => get(&address, "/").starts_with("HTTP/1.1 200"),
             Part::Broker | Part::KafkaGateway => TcpStream::connect(&address).is_ok(),

@@ -358,7 +358,8 @@ pub fn open(
     if let Some(rule) = rules.expiring() {
         return Err(io::Error::other(rule));
     }
-    let is_safer_in_volumes = volumes.fsync || rules.copies(&volumes.replication);
+    let default = block_on(bridge.default_replication()).map_err(failed)?;
+    let is_safer_in_volumes = volumes.fsync || rules.copies(&volumes.replication, &default);
     let taken = take_over(&bridge, shards, cluster_id).map_err(refused)?;
     metrics.epoch.set(taken.owner.epoch());
     let background = Background::start()?;

@@ -58,13 +58,21 @@ impl Rules {
         ))
     }
 
-    /// Whether volumes of topics have copies, if this is asked for; empty: what the rules say.
-    pub fn copies(&self, asked: &str) -> bool {
+    /// Whether a rule says for all topics how their volumes are copied.
+    fn say_of_all(&self) -> bool {
+        let mut rules = self.of_topics();
+        rules.any(|rule| !rule.replication.is_empty() && TOPICS.starts_with(&rule.prefix))
+    }
+
+    /// Whether volumes of some topics have copies, if this is asked for; empty: what the rules say, and
+    /// where these say nothing, the default.
+    pub fn copies(&self, asked: &str, default: &str) -> bool {
         let is_copied = |replication: &str| replication.bytes().any(|digit| digit != b'0');
-        match asked.is_empty() {
-            true => self.of_topics().any(|rule| is_copied(&rule.replication)),
-            false => is_copied(asked),
+        if !asked.is_empty() {
+            return is_copied(asked);
         }
+        self.of_topics().any(|rule| is_copied(&rule.replication))
+            || (is_copied(default) && !self.say_of_all())
     }
 }
 
@@ -95,11 +103,24 @@ mod tests {
     }
 
     #[test]
-    fn volumes_have_copies_if_that_is_asked_for_or_else_if_a_rule_about_topics_says_so() {
-        let rules = r#"{"locations": [{"locationPrefix": "/topics/", "replication": "010"}]}"#;
-        let rules = parse(rules);
-        assert!(rules.copies("") && rules.copies("001") && !rules.copies("000"));
-        let others = parse(r#"{"locations": [{"locationPrefix": "/b", "replication": "010"}]}"#);
-        assert!(!others.copies("") && others.copies("100"));
+    fn volumes_have_copies_if_that_is_asked_for_or_else_if_a_rule_about_topics_or_the_default_says_so()
+     {
+        let rule = |prefix: &str, replication: &str| {
+            parse(&format!(
+                r#"{{"locations": [{{"locationPrefix": "{prefix}", "replication": "{replication}"}}]}}"#
+            ))
+        };
+        for default in ["", "000"] {
+            let topics = rule("/topics/", "010");
+            assert!(topics.copies("", default) && topics.copies("001", default));
+            assert!(!topics.copies("000", default));
+            let others = rule("/b", "010");
+            assert!(!others.copies("", default) && others.copies("100", default));
+        }
+        assert!(Rules::default().copies("", "001") && !Rules::default().copies("000", "001"));
+        // A rule for all topics is said instead of the default, one for some is not.
+        assert!(!rule("/topics/", "000").copies("", "001"));
+        assert!(rule("/topics/kafka/some/", "000").copies("", "001"));
+        assert!(rule("/topics/", "").copies("", "001"));
     }
 }
