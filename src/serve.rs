@@ -13,7 +13,9 @@ use shards::net::Listener;
 use shards::{Remote, lock};
 
 use crate::admin::{AdminError, AdminPages, Observed, Running, SeaweedFs};
-use crate::bridge::{Bridge, BridgeConfig, BridgeThread, Placement, Security, SecurityError};
+use crate::bridge::{
+    Bridge, BridgeConfig, BridgeThread, PeerHealth, Placement, Security, SecurityError,
+};
 use crate::catalog::broker_config::BrokerConfigs;
 use crate::catalog::group_config::{GroupBounds, GroupConfigs};
 use crate::catalog::keeper::{CatalogKeeper, Change};
@@ -40,6 +42,10 @@ const WAITING_THREADS: usize = 16;
 
 /// For those that others make in SeaweedMQ.
 const LOOK_FOR_TOPICS_EVERY: Duration = Duration::from_secs(5);
+
+/// A gateway that stops does not wait for a SeaweedFS that is gone at so many looks in a row.
+const GONE_LOOKS: u32 = 8;
+const GONE_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -459,6 +465,11 @@ async fn run_shard(shard: Shard, shared: Arc<Shared>) -> Result<(), String> {
     }
     shard.ready();
     shard.stopping().await;
+    if shard.index() == 0
+        && let Some(bridge) = shared.bridge.clone()
+    {
+        shard.spawn(give_up_if_gone(bridge));
+    }
     stop(&shared, &gateway, &connections).await;
     Ok(())
 }
@@ -586,6 +597,28 @@ fn make_gateway(
         coordinator,
         keeper,
     ))
+}
+
+/// Ends what waits for SeaweedFS while a gateway stops, if nobody answers there. What was acknowledged is
+/// there, whatever the last checkpoint says.
+async fn give_up_if_gone(bridge: Bridge) {
+    let mut gone = 0;
+    loop {
+        shards::sleep(GONE_PAUSE).await;
+        let Ok(peers) = bridge.peers().await else {
+            return;
+        };
+        let lacking = PeerHealth::lacking(&peers);
+        gone = lacking.map_or(0, |_| gone + 1);
+        if let Some(role) = lacking
+            && gone >= GONE_LOOKS
+        {
+            tracing::warn!(
+                "no {role} of SeaweedFS answers: stopping without it; the next start reads more"
+            );
+            return bridge.stop();
+        }
+    }
 }
 
 /// Answers what was asked, then makes everything durable. Shards need each other for both, so none

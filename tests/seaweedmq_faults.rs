@@ -694,3 +694,30 @@ fn a_filer_that_forgot_what_it_had_confirmed_is_told_and_a_restart_goes_on() {
     assert_eq!(client.drain("rewound", 0).len(), 2);
     assert_eq!(produce(&mut client), ErrorCode::NONE);
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_seaweedfs_that_is_gone() {
+    for under_load in [false, true] {
+        let mut place = Place::start(&[]);
+        let mut gateway = place.gateway(None, &["--shards", "2"]);
+        gateway.connect().create_topic(TOPIC, PARTITIONS);
+        let mut client = gateway.connect();
+        assert_eq!(stored(&mut client, TOPIC, 0, b"a"), 0);
+        for part in Part::ALL {
+            place.weed.kill(part);
+        }
+        if under_load {
+            let request = produce_request(TOPIC, vec![(0, batch(&[b"lost"], None))], -1);
+            client.send(produce::KEY, 9, &request).expect("it is sent");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        assert_eq!(gateway.stop(), Some(0));
+        let log = Gateway::log(place.data.path());
+        assert!(log.contains("stopping without it"), "{log}");
+        for part in Part::ALL {
+            place.weed.start_part(part);
+        }
+        let gateway = place.gateway(None, &["--shards", "1"]);
+        assert_eq!(gateway.connect().drain(TOPIC, 0), [(0, Bytes::from("a"))]);
+    }
+}

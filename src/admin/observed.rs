@@ -167,18 +167,12 @@ impl Observed {
     }
 }
 
-/// Of a store in SeaweedFS: whether there is somebody to commit to. Which volume servers there are is
-/// known once one was needed.
+/// Of a store in SeaweedFS: whether there is somebody to commit to.
 fn of_peers(peers: &[PeerHealth]) -> Result<(), NotReady> {
-    let of = |role| peers.iter().filter(move |peer| peer.role == role);
-    if !of(Role::Filer).any(|peer| peer.up) {
-        return Err(NotReady::NoServer(Role::Filer));
+    match PeerHealth::lacking(peers) {
+        Some(role) => Err(NotReady::NoServer(role)),
+        None => Ok(()),
     }
-    let mut volumes = of(Role::Volume).peekable();
-    if volumes.peek().is_some() && !volumes.any(|peer| peer.up) {
-        return Err(NotReady::NoServer(Role::Volume));
-    }
-    Ok(())
 }
 
 /// Of shards that run: their statistics, and whether they are broken.

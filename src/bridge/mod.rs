@@ -302,3 +302,17 @@ pub struct PeerHealth {
     /// Failures since it last answered.
     pub failures: u32,
 }
+
+impl PeerHealth {
+    /// A role that a commit needs and of which no server answers. Which volume servers there are is known
+    /// once one was needed.
+    pub fn lacking(peers: &[PeerHealth]) -> Option<Role> {
+        let of = |role| peers.iter().filter(move |peer| peer.role == role);
+        if !of(Role::Filer).any(|peer| peer.up) {
+            return Some(Role::Filer);
+        }
+        let mut volumes = of(Role::Volume).peekable();
+        let lacks = volumes.peek().is_some() && !volumes.any(|peer| peer.up);
+        lacks.then_some(Role::Volume)
+    }
+}

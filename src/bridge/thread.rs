@@ -115,6 +115,12 @@ impl Bridge {
         answer.await.map_err(|_| BridgeError::Stopped)
     }
 
+    /// Ends all operations, those under way too, with [`BridgeError::Stopped`].
+    pub fn stop(&self) {
+        // It has ended already if nobody takes this.
+        let _ = self.queue.send(Message::Stop);
+    }
+
     /// What was counted so far.
     pub fn metrics(&self) -> &Arc<BridgeMetrics> {
         &self.metrics
