@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::load::{Load, PARTITIONS, TOPIC};
 use common::weed::{Part, Weed, get, list, wait, wait_for};
-use common::{Client, Gateway, batch, data_folder, fetch_request, produce_request};
+use common::{Client, Gateway, Given, batch, data_folder, fetch_request, produce_request};
 use tidegate::bridge::{Bridge, Entry};
 use tidegate::wire::{ErrorCode, fetch, metadata, produce};
 
@@ -42,20 +42,22 @@ impl Place {
         self.weed.gateway(self.data.path(), at, &all)
     }
 
-    /// What a gateway says that does not start.
-    fn refused(&self, options: &[&str]) -> String {
-        let ended = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args([
-                "--store",
-                "seaweedmq",
-                "--seaweedfs-masters",
-                &self.weed.master(),
-            ])
-            .args(["--listen", "127.0.0.1:0", "--admin", "off"])
+    /// The program, of which nobody waits until it serves.
+    fn program(&self, options: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        program
+            .args(["--store", "seaweedmq", "--seaweedfs-masters"])
+            .args([&self.weed.master(), "--listen", "127.0.0.1:0"])
+            .args(["--admin", "off"])
             .args(options)
             .stdin(Stdio::null())
-            .output()
-            .expect("it runs");
+            .stdout(Stdio::null());
+        program
+    }
+
+    /// What a gateway says that does not start.
+    fn refused(&self, options: &[&str]) -> String {
+        let ended = self.program(options).output().expect("it runs");
         assert!(!ended.status.success());
         String::from_utf8_lossy(&ended.stderr).into_owned()
     }
@@ -615,6 +617,83 @@ fn a_start_that_was_broken_off_when_segments_were_stored_is_made_again() {
         let answer = client.produce("cut", partition, batch(&[b"c"], None));
         assert_eq!(answer.expect("an answer").base_offset, 10);
     }
+}
+
+#[test]
+fn a_start_may_be_killed_at_any_moment_and_loses_and_repeats_nothing() {
+    const JOURNAL: &str = "/topics/kafka/.tidegate/journal";
+    const MANY: i32 = 60;
+    const ROUNDS: i64 = 8;
+    let place = Place::start(&[]);
+    let (_thread, bridge) = place.weed.bridge();
+    let mut given = Given::some_ms();
+    let mut damaged: Option<(String, Entry)> = None;
+    let mut gateway = place.gateway(None, &["--shards", "2"]);
+    gateway.connect().create_topic("many", MANY);
+    for round in 0..ROUNDS {
+        let mut client = gateway.connect();
+        // Partition 0 is not served any more once it is damaged.
+        let first = i32::from(damaged.is_some());
+        for number in [2 * round, 2 * round + 1] {
+            let value = number.to_string();
+            let batches = (first..MANY).map(|p| (p, batch(&[value.as_bytes()], None)));
+            let request = produce_request("many", batches.collect(), -1);
+            let answer: produce::Response =
+                client.call(produce::KEY, 9, &request).expect("an answer");
+            for part in &answer.responses[0].partition_responses {
+                let told = (part.error_code, part.base_offset);
+                assert_eq!(told, (ErrorCode::NONE, number));
+            }
+        }
+        if round == 0 {
+            // A segment to be damaged, and one more record in the journal.
+            assert_eq!(gateway.stop(), Some(0));
+            gateway = place.gateway(None, &["--shards", "2"]);
+            assert_eq!(stored(&mut gateway.connect(), "many", 0, b"2"), 2);
+        }
+        gateway.kill();
+        if damaged.is_none() {
+            let (folder, whole) = segment(&bridge, "many", 0);
+            let mut cut = whole.clone();
+            let value = cut.extended["tidegate"].clone();
+            let value = value.slice(..value.len() - 1);
+            cut.extended.insert("tidegate".to_owned(), value);
+            wait(bridge.create(&folder, cut, false)).expect("it is replaced");
+            damaged = Some((folder, whole));
+        }
+        // It is made again, and killed again, until all of it was done.
+        wait_for("a start has done its work", || {
+            let mut start = place.program(&["--shards", "2"]);
+            let mut started = start.stderr(Stdio::null()).spawn().expect("it starts");
+            given.wait();
+            started.kill().expect("it is killed");
+            started.wait().expect("it ends");
+            let journals = list(&bridge, JOURNAL);
+            let done = journals.iter().all(|j| j.name.starts_with("kept-"));
+            given.note(done);
+            done
+        });
+        assert!(!list(&bridge, JOURNAL).is_empty(), "nothing is kept");
+        gateway = place.gateway(None, &["--shards", "2"]);
+    }
+    assert_eq!(gateway.stop(), Some(0));
+    let (folder, whole) = damaged.expect("it was damaged");
+    wait(bridge.create(&folder, whole, false)).expect("it is restored");
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    for partition in 0..MANY {
+        let count = if partition == 0 { 3 } else { 2 * ROUNDS };
+        let expected = (0..count).map(|n| (n, Bytes::from(n.to_string())));
+        assert_eq!(
+            client.drain("many", partition),
+            expected.collect::<Vec<_>>()
+        );
+    }
+    assert!(
+        list(&bridge, JOURNAL)
+            .iter()
+            .all(|j| !j.name.starts_with("kept-"))
+    );
 }
 
 #[test]

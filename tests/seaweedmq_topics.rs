@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::weed::{Weed, list, wait, wait_for};
-use common::{Client, Gateway, batch, data_folder, now_ms};
+use common::{Client, Gateway, Given, batch, data_folder, now_ms};
 use prost::Message;
 use tidegate::bridge::{Entry, FuseAttributes, RecordType, TopicSpec};
 use tidegate::wire::{
@@ -92,28 +92,18 @@ fn delete(name: &str) -> delete_topics::Request {
     }
 }
 
-/// How long a gateway is given for something before it is killed: about as long as it takes.
-struct Given(Duration);
-
-impl Given {
-    /// Sends what may not be done before the gateway is killed, and starts another one.
-    fn break_off(
-        &self,
-        place: &Place,
-        gateway: &mut Gateway,
-        send: impl FnOnce(&mut Client),
-    ) -> Client {
-        send(&mut gateway.connect());
-        std::thread::sleep(self.0);
-        gateway.kill();
-        *gateway = place.gateway();
-        gateway.connect()
-    }
-
-    fn note(&mut self, done: bool) {
-        let by = if done { 0.6 } else { 1.5 };
-        self.0 = self.0.mul_f64(by).min(Duration::from_secs(1));
-    }
+/// Sends what may not be done before the gateway is killed, and starts another one.
+fn break_off(
+    place: &Place,
+    gateway: &mut Gateway,
+    given: &Given,
+    send: impl FnOnce(&mut Client),
+) -> Client {
+    send(&mut gateway.connect());
+    given.wait();
+    gateway.kill();
+    *gateway = place.gateway();
+    gateway.connect()
 }
 
 #[test]
@@ -121,10 +111,9 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
     let place = Place::start();
     let mut gateway = place.gateway();
     let (_thread, bridge) = place.weed.bridge();
-    let [mut creating, mut growing, mut deleting] =
-        std::array::from_fn(|_| Given(Duration::from_millis(4)));
+    let [mut creating, mut growing, mut deleting] = std::array::from_fn(|_| Given::some_ms());
     for round in 0..24 {
-        let mut client = creating.break_off(&place, &mut gateway, |client| {
+        let mut client = break_off(&place, &mut gateway, &creating, |client| {
             let sent = client.send(create_topics::KEY, 5, &create("t", 2));
             sent.expect("it is sent");
         });
@@ -138,7 +127,7 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
             assert_eq!(client.latest("t", partition), 0, "round {round}");
             assert_eq!(put(&mut client, "t", partition, &format!("{round}")), 0);
         }
-        let mut client = growing.break_off(&place, &mut gateway, |client| {
+        let mut client = break_off(&place, &mut gateway, &growing, |client| {
             let sent = client.send(create_partitions::KEY, 3, &grow("t", 3));
             sent.expect("it is sent");
         });
@@ -149,7 +138,7 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
             client.grow_topic("t", 3);
         }
         assert_eq!(put(&mut client, "t", 2, "new"), 0);
-        let mut client = deleting.break_off(&place, &mut gateway, |client| {
+        let mut client = break_off(&place, &mut gateway, &deleting, |client| {
             let sent = client.send(delete_topics::KEY, 6, &delete("t"));
             sent.expect("it is sent");
         });

@@ -30,6 +30,25 @@ pub fn data_folder() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder under target/")
 }
 
+/// How long something is given that is to be broken off: about as long as it takes.
+pub struct Given(Duration);
+
+impl Given {
+    pub fn some_ms() -> Self {
+        Given(Duration::from_millis(4))
+    }
+
+    pub fn wait(&self) {
+        std::thread::sleep(self.0);
+    }
+
+    /// Whether it was done in that time: the next one is given less then.
+    pub fn note(&mut self, done: bool) {
+        let by = if done { 0.6 } else { 1.5 };
+        self.0 = self.0.mul_f64(by).min(Duration::from_secs(1));
+    }
+}
+
 /// A gateway process. Killed when dropped.
 pub struct Gateway {
     data: PathBuf,
