@@ -19,7 +19,7 @@ use tidegate::bridge::{
 
 mod common;
 
-use common::weed::{Part, Weed, wait, wait_for};
+use common::weed::{Part, Weed, get, wait, wait_for};
 
 const FOLDER: &str = "/bridge";
 const FILES: [Part; 3] = [Part::Master, Part::Volume, Part::Filer];
@@ -591,6 +591,45 @@ fn a_volume_that_no_server_has_is_told_at_once_and_costs_no_retries_until_it_is_
     assert_eq!(retries(&bridge), before);
     weed.start_part(Part::Volume);
     wait_for("it is read", || read().is_ok_and(|read| read == bytes));
+}
+
+#[test]
+fn uploads_pass_over_a_volume_server_that_stands_still() {
+    const UPLOADS: u64 = 60;
+    let parts = [Part::Master, Part::Volume, Part::OtherVolume, Part::Filer];
+    let weed = Weed::start_parts(&parts);
+    let (_thread, bridge) = bridge(&weed, Duration::from_secs(3));
+    // As many volumes on each.
+    for part in [Part::Volume, Part::OtherVolume] {
+        let node = weed.address(part);
+        let grown = get(
+            &weed.master(),
+            &format!("/vol/grow?collection=both&replication=000&count=3&dataNode={node}"),
+        );
+        assert!(grown.contains(r#""count":3"#), "{grown}");
+    }
+    let placement = Placement {
+        collection: "both".to_owned(),
+        ..Placement::default()
+    };
+    let upload = || {
+        let bytes = vec![Bytes::from_static(b"bytes")];
+        wait(bridge.upload(bytes, placement.clone()))
+    };
+    upload().expect("it is stored");
+    weed.pause(Part::Volume);
+    wait_for("it is known to give no answer", || {
+        let _ = upload();
+        let peers = wait(bridge.peers()).expect("they are known");
+        peers.iter().any(|p| p.role == Role::Volume && !p.up)
+    });
+    let before = retries(&bridge);
+    for _ in 0..UPLOADS {
+        upload().expect("it is stored");
+    }
+    // The master assigns places on both alike.
+    assert!(retries(&bridge) - before < UPLOADS / 4);
+    weed.resume(Part::Volume);
 }
 
 /// Attempts after the first, with all servers.

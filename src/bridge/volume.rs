@@ -33,6 +33,9 @@ const LOCATIONS_TTL: Duration = Duration::from_secs(60);
 /// Places that are assigned at once.
 const PLACES_AHEAD: u64 = 16;
 const PLACES_TTL: Duration = Duration::from_secs(5);
+/// Places that are asked for if they are on servers that do not answer: of two servers, all are on the same
+/// one once in 128 times.
+const PLACES_TRIED: u32 = 8;
 const FOLDERS_MAX: usize = 10_000;
 const LOCATIONS_MAX: usize = 10_000;
 
@@ -291,10 +294,7 @@ impl Client {
         // Each attempt stores another chunk, so none is in doubt.
         let mut attempts = self.attempts(Kind::Read, time);
         loop {
-            let assigned = match self.places.take(placement) {
-                Some(assigned) => assigned,
-                None => self.assign(time, rope.len() as u64, placement).await?,
-            };
+            let assigned = self.place(time, rope.len() as u64, placement).await?;
             let end = time.attempt_end();
             let failure = match self.store(end, &assigned, &rope, placement.fsync).await {
                 Ok(chunk) => return Ok(chunk),
@@ -310,6 +310,28 @@ impl Client {
 
     fn attempts(&self, kind: Kind, time: Time) -> Attempts<'_> {
         Attempts::new(&self.volume_servers.retries, Role::Volume, kind, time)
+    }
+
+    /// A place on a server that is well, as far as is known and as there is one: the master assigns those
+    /// that stand still, too, for half a minute.
+    async fn place(
+        &self,
+        time: Time,
+        size: u64,
+        placement: &Placement,
+    ) -> Result<Assigned, BridgeError> {
+        let mut tries = PLACES_TRIED;
+        loop {
+            let assigned = match self.places.take(placement) {
+                Some(assigned) => assigned,
+                None => self.assign(time, size, placement).await?,
+            };
+            tries -= 1;
+            if assigned.server.health.is_up() || tries == 0 {
+                return Ok(assigned);
+            }
+            self.places.forget(placement);
+        }
     }
 
     async fn assign(

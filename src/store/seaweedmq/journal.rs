@@ -39,7 +39,7 @@ use super::merge::{Joined, join, join_new};
 use super::recovery::is_damage;
 use super::segment::{Chunk, Open, Piece, Place, Table};
 use super::{
-    CHUNK_BYTES, PARTITIONS_AT_ONCE, Patience, Shared, UPLOADS_AT_ONCE, attributes, content,
+    AWAY, CHUNK_BYTES, PARTITIONS_AT_ONCE, Patience, Shared, UPLOADS_AT_ONCE, attributes, content,
     failed, list_all, refused,
 };
 use crate::bridge::{BridgeError, Entry, FileChunk, Mutation, path};
@@ -482,23 +482,7 @@ pub(super) fn recover(
     let began = Instant::now();
     let pieces = patience.with(|| block_on(read_pieces(shared, &journals, partitions)))?;
     let count = pieces.len();
-    let (mut tables, mut kept) = (Vec::new(), Vec::new());
-    let absorbed = stream::iter(pieces)
-        .map(|(id, pieces)| async move {
-            let absorbed = absorb(shared, id, &pieces).await;
-            (id, pieces, absorbed)
-        })
-        .buffer_unordered(PARTITIONS_AT_ONCE);
-    for (id, pieces, absorbed) in block_on(absorbed.collect::<Vec<_>>()) {
-        match absorbed {
-            Ok(joined) => tables.extend(joined),
-            Err(error) if is_damage(&error) => {
-                tracing::error!(partition = %id, %error, "what was committed last cannot be brought into the partition's segments, and is kept; the partition is not served, the others are; restore what is lost, then restart");
-                kept.push((id, pieces));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let Absorbed { tables, kept } = absorb_all(shared, pieces, patience)?;
     let puts: Vec<_> = tables
         .iter()
         .map(|(dir, joined)| put(dir, &joined.table))
@@ -524,6 +508,56 @@ pub(super) fn recover(
         "brought the journal's records into segments"
     );
     Ok(kept.into_iter().map(|(id, _)| id).collect())
+}
+
+/// What became of what journals have.
+#[derive(Default)]
+struct Absorbed {
+    /// Segments with it, by their folders.
+    tables: Vec<(Arc<str>, Joined)>,
+    /// What cannot be brought into segments.
+    kept: Vec<(PartitionId, Vec<Piece>)>,
+}
+
+/// Adds to segments what journals have of partitions. Blocking.
+fn absorb_all(
+    shared: &Shared,
+    pieces: HashMap<PartitionId, Vec<Piece>>,
+    patience: &Patience,
+) -> io::Result<Absorbed> {
+    let began = Instant::now();
+    let mut done = Absorbed::default();
+    let mut left: Vec<_> = pieces.into_iter().collect();
+    loop {
+        let absorbed = stream::iter(left)
+            .map(|(id, pieces)| async move {
+                let absorbed = absorb(shared, id, &pieces).await;
+                (id, pieces, absorbed)
+            })
+            .buffer_unordered(PARTITIONS_AT_ONCE);
+        let mut again = Vec::new();
+        let mut away = None;
+        for (id, pieces, absorbed) in block_on(absorbed.collect::<Vec<_>>()) {
+            match absorbed {
+                Ok(joined) => done.tables.extend(joined),
+                Err(error) if error.kind() == AWAY => {
+                    again.push((id, pieces));
+                    away = Some(error);
+                }
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(partition = %id, %error, "what was committed last cannot be brought into the partition's segments, and is kept; the partition is not served, the others are; restore what is lost, then restart");
+                    done.kept.push((id, pieces));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        left = again;
+        match away {
+            None => return Ok(done),
+            Some(error) if !patience.pause(began, &error) => return Err(error),
+            Some(_) => {}
+        }
+    }
 }
 
 /// What journals have of partitions, in order. The rest is of topics that were deleted.

@@ -164,19 +164,19 @@ async fn when_there_is_room<T, F: Future<Output = Result<T, BridgeError>>>(
     }
 }
 
-/// Time that a start has for volumes that are away, all of them together. It begins with the first.
+/// Time that a start has for volumes that are away, all of them together. It begins with what first finds
+/// one away.
 #[derive(Default)]
 struct Patience {
     until: Cell<Option<Instant>>,
 }
 
 impl Patience {
-    /// Waits a little. False if there is no time any more.
-    fn pause(&self, error: &io::Error) -> bool {
-        let now = Instant::now();
-        let until = self.until.get().unwrap_or(now + PATIENCE);
+    /// Waits a little before what began then is tried again. False if there is no time any more.
+    fn pause(&self, began: Instant, error: &io::Error) -> bool {
+        let until = self.until.get().unwrap_or(began + PATIENCE);
         self.until.set(Some(until));
-        if now >= until {
+        if Instant::now() >= until {
             return false;
         }
         shards::log_limited!(warn, %error, "waiting for a volume server of SeaweedFS; see whether all of them run");
@@ -186,9 +186,10 @@ impl Patience {
 
     /// Tries again what volumes are away for. Blocking.
     fn with<T>(&self, what: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let began = Instant::now();
         loop {
             match what() {
-                Err(error) if error.kind() == AWAY && self.pause(&error) => {}
+                Err(error) if error.kind() == AWAY && self.pause(began, &error) => {}
                 done => return done,
             }
         }
@@ -425,7 +426,8 @@ impl Parts {
             Some(fence) => journal::recover(&shared, fence, partitions, &patience)?,
             None => HashSet::new(),
         };
-        let waits = |error: &io::Error| patience.pause(error);
+        let began = Instant::now();
+        let waits = |error: &io::Error| patience.pause(began, error);
         let found = recovery::recover(&shared, partitions, damaged, rolling, waits)?;
         let store = |(shard, fence): (usize, Fence)| {
             let fence = Arc::new(fence);
