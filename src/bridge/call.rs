@@ -30,9 +30,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What a filer says, with code "unknown", of an entry that is absent.
 const NO_ENTRY: &str = "no entry is found in filer store";
-/// What a filer says, with code "unknown", of a volume that no server has: the master's words, as it says
-/// the rest of a volume that it could not ask about, too.
-const NO_VOLUME: &str = "master volume lookup errors: volume";
+/// What it says so of a volume that no server has. (It is not found, in other words, also if no master
+/// could be asked.)
+const NO_VOLUME: &str = ": volume id ";
 
 /// What may be known of an attempt that did not succeed.
 #[derive(Debug)]
@@ -297,9 +297,7 @@ pub(super) fn failure(role: Role, status: Status) -> Failure {
     match status.code() {
         Code::NotFound => Failure::Final(BridgeError::NotFound(reason())),
         Code::Unknown
-            if [NO_ENTRY, NO_VOLUME]
-                .iter()
-                .any(|no| status.message().contains(no)) =>
+            if status.message().contains(NO_ENTRY) || status.message().contains(NO_VOLUME) =>
         {
             Failure::Final(BridgeError::NotFound(reason()))
         }

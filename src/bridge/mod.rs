@@ -17,6 +17,8 @@
 //!   still happen *later*, after the report. Whoever commits under a fence ([`Transaction`]) repeats
 //!   the same commit until its outcome is known, or takes the fence anew first.
 //! - Dropping the future of an operation does not take it back.
+//! - A volume that no server has is told at once: one operation at a time looks whether it is back, so
+//!   that what is away costs nobody else.
 //! - Several filers have to share their store: what one with a store of its own was told, the others
 //!   know some time later, and an owner that is taken over meanwhile would be read as it was. All
 //!   gateways prefer the same filer while it is well.

@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use shards::{BlockingError, log_limited};
 
 use super::{Found, Inner, Partitions, Slot, now_ms};
@@ -49,8 +50,8 @@ impl Inner {
     }
 
     pub(super) fn count_unserved(&self) {
+        let count = |set: &FxHashSet<_>| set.len() as u64;
         let metrics = &self.metrics;
-        let count = |set: &rustc_hash::FxHashSet<_>| set.len() as u64;
         metrics.unreadable_partitions.set(count(&self.unreadable));
         metrics.away_partitions.set(count(&self.away));
     }

@@ -19,7 +19,7 @@
 //! Now and then, in the background, segments take over what the journal has of them ([`merge`]); their
 //! slots are used again then. Others see records no sooner, at most [`STORE_AFTER`] later: as late as
 //! those that a broker of SeaweedMQ has in memory. A start does the same with all journals before
-//! anything else, and removes them. What belongs to a partition that is damaged is kept in a journal of
+//! anything else, and removes them; it reads no chunk for it, which may be away. What belongs to a partition that is damaged is kept in a journal of
 //! its own (`kept-<epoch>`) until a later start finds it mended.
 
 use std::collections::{HashMap, HashSet};
