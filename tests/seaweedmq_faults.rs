@@ -13,7 +13,7 @@ use bytes::Bytes;
 use common::load::{Load, PARTITIONS, TOPIC};
 use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Client, Gateway, Given, batch, data_folder, fetch_request, produce_request};
-use tidegate::bridge::{Bridge, Entry};
+use tidegate::bridge::{Bridge, Entry, Removal};
 use tidegate::wire::{ErrorCode, fetch, metadata, produce};
 
 /// A SeaweedFS, and a folder for gateways' logs.
@@ -448,6 +448,33 @@ fn a_volume_that_is_away_at_the_start_costs_its_partitions_only_until_it_is_back
     assert_eq!(client.drain("goes", 0).len(), 3);
     assert_eq!(client.drain("goes", 1).len(), 3);
     assert_eq!(client.drain("stays", 0).len(), 4);
+}
+
+#[test]
+fn a_volume_that_is_lost_for_good_can_be_given_up_without_a_restart() {
+    let mut place = Place::start_parts(&WITHOUT_ONE, &[]);
+    let mut gateway = place.gateway(None, &["--shards", "1"]);
+    on_two_servers(&mut place, &gateway);
+    gateway.kill();
+    place.weed.lose(Part::Volume);
+    place.weed.start_part(Part::Volume);
+    let gateway = place.gateway(None, &["--shards", "1"]);
+    let mut client = gateway.connect();
+    let offline = ErrorCode::KAFKA_STORAGE_ERROR;
+    assert_eq!(fetched_of(&mut client, "goes", 0, 0), (offline, None));
+    let (_thread, bridge) = place.weed.bridge();
+    let (folder, segment) = segment(&bridge, "goes", 0);
+    let log = Gateway::log(place.data.path());
+    let named = format!("segment {folder}/{}: ", segment.name);
+    assert!(log.contains(&named), "{named} in {log}");
+    let data = Removal {
+        data: true,
+        recursive: false,
+    };
+    wait(bridge.delete(&folder, &segment.name, data)).expect("it is removed");
+    assert_eq!(stored(&mut client, "goes", 0, b"on"), 0);
+    assert_eq!(client.drain("goes", 0).len(), 1);
+    assert_eq!(client.drain("stays", 0).len(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use shards::{BlockingError, log_limited};
@@ -12,8 +12,10 @@ use super::{Found, Inner, Partitions, Slot, now_ms};
 use crate::partition::{Partition, State};
 use crate::store::{Log, Recovered, seaweedmq};
 
-/// Between two looks.
+/// Between two looks, at least.
 const PAUSE: Duration = Duration::from_secs(3);
+/// The pause is so many times as long as a look took, as there may be many partitions to be looked at.
+const PAUSES_TO_LOOK: u32 = 10;
 
 impl From<seaweedmq::Found<State>> for Found {
     fn from(found: seaweedmq::Found<State>) -> Self {
@@ -29,13 +31,16 @@ impl From<seaweedmq::Found<State>> for Found {
 impl Partitions {
     /// Ends when all are served.
     pub(super) async fn returning_loop(self: &Rc<Self>) {
+        let mut took = Duration::ZERO;
         while self.inner.borrow_mut().are_some_away() && !self.is_disowned() {
-            shards::sleep(PAUSE).await;
+            shards::sleep(PAUSE.max(took * PAUSES_TO_LOOK)).await;
+            let began = Instant::now();
             let away = self.inner.borrow().away.iter().copied().collect();
             let Some(look) = self.inner.borrow().store.look_again::<State>(away) else {
                 return;
             };
             let found = self.shard.blocking(move || look().map(Found::from)).await;
+            took = began.elapsed();
             self.inner.borrow_mut().take_returned(found);
         }
     }

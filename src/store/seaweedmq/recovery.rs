@@ -88,7 +88,7 @@ pub(super) fn recover<R: Replay>(
             return Ok(found);
         };
         if !waits(&error) {
-            shards::log_limited!(error, partitions = left.len(), %error, "partitions are not served, as no volume server has what they need, the others are; they are looked at again every few seconds: start the server that is away");
+            shards::log_limited!(error, partitions = left.len(), %error, "partitions are not served, as no volume server has what they need, the others are; they are looked at again every few seconds: start the server that is away, or, if what it had is lost, remove the segment that is named from the filer to go on without its records");
             found.away = left.into_iter().map(|(id, _)| id).collect();
             return Ok(found);
         }
