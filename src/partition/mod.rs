@@ -12,11 +12,11 @@ use self::messages::EpochEnd;
 use self::producers::{ActiveProducer, Producers, Sequence, SequenceError};
 use self::tail::Tail;
 use crate::record::batch::{Batch, BatchHeader};
-use crate::store::local::{Compaction, CompactionRules, Swap};
+use crate::store::compact::Rules;
 use crate::store::seaweedmq::adopted::Looked;
 use crate::store::{
-    AppendPlan, Log, PartitionId, ReadPlan, Recovered, Removal, Replay, SeekGoal, SeekPlan, Stored,
-    StoredBatch,
+    AppendPlan, Compaction, Log, PartitionId, ReadPlan, Recovered, Removal, Replay, SeekGoal,
+    SeekPlan, Store, Stored, StoredBatch, Swap,
 };
 
 pub mod epochs;
@@ -296,12 +296,12 @@ impl Partition {
         self.log.dirty_ratio(self.log_start_offset, stable)
     }
 
-    /// Begins to compact the log: see [`Log::begin_compaction`].
-    pub fn begin_compaction(&mut self, rules: CompactionRules) -> Option<Compaction> {
+    /// Begins to compact the log: see [`Store::begin_compaction`].
+    pub fn begin_compaction(&mut self, store: &Store, rules: Rules) -> Option<Compaction> {
         let stable = self.bounds().last_stable_offset;
         let last_offsets = self.state.producers.last_offsets(self.high_watermark);
-        self.log
-            .begin_compaction(self.log_start_offset, stable, rules, last_offsets)
+        let start = self.log_start_offset;
+        store.begin_compaction(&mut self.log, start, stable, rules, last_offsets)
     }
 
     /// Takes over a compacted segment; what memory holds of the same records goes, or those who read
@@ -511,7 +511,6 @@ mod tests {
     use super::*;
     use crate::catalog::topic_config::TopicConfig;
     use crate::record::Builder;
-    use crate::store::Store;
     use crate::store::local::{DataDir, Options};
     use crate::wire::Uuid;
     use proptest::prelude::*;

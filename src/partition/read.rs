@@ -15,7 +15,7 @@ use crate::store::{PartitionId, ReadPlan, SeekGoal, SeekPlan};
 /// A stored batch was checked against a limit when it came; this only bounds damage.
 const SEEK_INFLATED_BYTES_MAX: usize = 1 << 30;
 
-const WHAT_TO_DO: &str = "check the disk, and see what `tidegate dump` shows of the file; in SeaweedFS, check the volume (volume.fsck and fs.verify of weed shell)";
+pub(super) const WHAT_TO_DO: &str = "check the disk, and see what `tidegate dump` shows of the file; in SeaweedFS, check the volume (volume.fsck and fs.verify of weed shell)";
 
 /// What clients are told: whether trying again may help.
 fn unreadable(error: &io::Error) -> PartitionError {

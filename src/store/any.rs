@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::compact::{CompactionError, Rules, Step};
 use super::{
     CheckpointError, PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch, Uuid,
 };
@@ -146,6 +147,31 @@ impl Store {
                 };
                 Checkpoint::SeaweedMq(store.plan_checkpoint(partitions.filter_map(own)))
             }
+        }
+    }
+
+    /// Begins to compact a log, which ends with [`Log::end_compaction`]. `start`: where the log starts.
+    /// `stable`: records from there on may be taken back. `last_offsets` says for each idempotent producer
+    /// where its last batch ends. `None` if nothing waits, or a checkpoint is to come first.
+    pub fn begin_compaction(
+        &self,
+        log: &mut Log,
+        start: i64,
+        stable: i64,
+        rules: Rules,
+        last_offsets: FxHashMap<i64, i64>,
+    ) -> Option<Compaction> {
+        match (self, log) {
+            (Store::Local(_), Log::Local(log)) => {
+                let run = log.begin_compaction(start, stable, rules, last_offsets);
+                run.map(Compaction::Local)
+            }
+            (Store::SeaweedMq(store), Log::SeaweedMq(log)) => {
+                let run = store.begin_compaction(log, start, stable, rules, last_offsets);
+                run.map(Compaction::SeaweedMq)
+            }
+            (_, Log::Adopted(_)) => None,
+            _ => other_kind(),
         }
     }
 
@@ -344,7 +370,8 @@ impl Log {
     pub fn is_outdated(&self, swaps: u64) -> bool {
         match self {
             Log::Local(log) => log.is_outdated(swaps),
-            Log::SeaweedMq(_) | Log::Adopted(_) => false,
+            Log::SeaweedMq(log) => log.is_outdated(swaps),
+            Log::Adopted(_) => false,
         }
     }
 
@@ -352,51 +379,42 @@ impl Log {
     pub fn is_compacted_at(&self, offset: i64) -> bool {
         match self {
             Log::Local(log) => log.is_compacted_at(offset),
-            Log::SeaweedMq(_) | Log::Adopted(_) => false,
+            Log::SeaweedMq(log) => log.is_compacted_at(offset),
+            Log::Adopted(_) => false,
         }
     }
 
-    /// See [`local::Log::dirty_ratio`]. Only the local store's logs are compacted.
+    /// The part of the log that waits for compaction, from 0 to 1, of what could be compacted at all.
+    /// `None` if nothing waits. `start`: where the log starts. `stable`: records from there on may be
+    /// taken back.
     pub fn dirty_ratio(&self, start: i64, stable: i64) -> Option<f64> {
-        match self {
-            Log::Local(log) => log.dirty_ratio(start, stable),
-            Log::SeaweedMq(_) | Log::Adopted(_) => None,
-        }
+        either!(Log, self, log => log.dirty_ratio(start, stable), Log::Adopted(_) => None)
     }
 
-    /// See [`local::Log::begin_compaction`].
-    pub fn begin_compaction(
-        &mut self,
-        start: i64,
-        stable: i64,
-        rules: local::CompactionRules,
-        last_offsets: FxHashMap<i64, i64>,
-    ) -> Option<local::Compaction> {
-        match self {
-            Log::Local(log) => log.begin_compaction(start, stable, rules, last_offsets),
-            Log::SeaweedMq(_) | Log::Adopted(_) => None,
-        }
-    }
-
-    /// See [`local::Log::swap`].
-    pub fn swap(&mut self, swap: &local::Swap) -> Option<Removal> {
-        match self {
-            Log::Local(log) => log.swap(swap).map(Removal::Local),
-            Log::SeaweedMq(_) | Log::Adopted(_) => None,
+    /// Puts a new segment in the place of those it was made of. No append may be under way. Gives the
+    /// old ones, to be removed; `None` if they are no part of the log any more.
+    pub fn swap(&mut self, swap: &Swap) -> Option<Removal> {
+        match (self, swap) {
+            (Log::Local(log), Swap::Local(swap)) => log.swap(swap).map(Removal::Local),
+            (Log::SeaweedMq(log), Swap::SeaweedMq(swap)) => log.swap(swap).map(Removal::SeaweedMq),
+            _ => other_kind(),
         }
     }
 
     pub fn end_compaction(&mut self) {
-        match self {
-            Log::Local(log) => log.end_compaction(),
-            Log::SeaweedMq(_) | Log::Adopted(_) => {}
-        }
+        either!(Log, self, log => log.end_compaction(), Log::Adopted(_) => {})
     }
 
     pub fn is_being_compacted(&self) -> bool {
+        either!(Log, self, log => log.is_being_compacted(), Log::Adopted(_) => false)
+    }
+
+    /// True if what waits for compaction also waits for a checkpoint.
+    pub fn awaits_checkpoint(&self) -> bool {
         match self {
-            Log::Local(log) => log.is_being_compacted(),
-            Log::SeaweedMq(_) | Log::Adopted(_) => false,
+            Log::SeaweedMq(log) => log.awaits_checkpoint(),
+            // There is one soon enough.
+            Log::Local(_) | Log::Adopted(_) => false,
         }
     }
 
@@ -506,6 +524,50 @@ impl Checkpoint {
     }
 }
 
+/// A run of compaction: see [`super::compact::Run`].
+#[allow(clippy::large_enum_variant)] // A shard has one at a time.
+pub enum Compaction {
+    Local(local::Compaction),
+    SeaweedMq(seaweedmq::Compaction),
+}
+
+impl Compaction {
+    pub fn id(&self) -> PartitionId {
+        either!(Compaction, self, run => run.id())
+    }
+
+    /// Goes on for a while. Blocking. After an error, and after the end, there is nothing more.
+    pub fn step(&mut self) -> Result<Step<Swap>, CompactionError> {
+        match self {
+            Compaction::Local(run) => run.step().map(|step| step.map(Swap::Local)),
+            Compaction::SeaweedMq(run) => run.step().map(|step| step.map(Swap::SeaweedMq)),
+        }
+    }
+
+    /// Bytes read and written so far.
+    pub fn bytes_moved(&self) -> u64 {
+        either!(Compaction, self, run => run.bytes_moved())
+    }
+
+    /// Ends a run before its end. Blocking.
+    pub fn discard(self) {
+        either!(Compaction, self, run => run.discard())
+    }
+}
+
+/// A compacted segment that takes the place of others.
+pub enum Swap {
+    Local(local::Swap),
+    SeaweedMq(seaweedmq::Swap),
+}
+
+impl Swap {
+    /// Where the offsets end that the new segment stands for.
+    pub fn end_offset(&self) -> i64 {
+        either!(Swap, self, swap => swap.end_offset())
+    }
+}
+
 /// What need not be kept any more.
 pub enum Expired {
     Nothing,
@@ -575,7 +637,8 @@ impl ReadPlan {
     pub fn swaps(&self) -> u64 {
         match self {
             ReadPlan::Local(plan) => plan.swaps,
-            ReadPlan::SeaweedMq(_) | ReadPlan::Adopted(_) => 0,
+            ReadPlan::SeaweedMq(plan) => plan.swaps,
+            ReadPlan::Adopted(_) => 0,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The durable log behind a partition.
 //!
 //! What lives here: what a log is made of ([`PartitionId`], [`StoredBatch`]), the state that must
-//! survive with it ([`Replay`]), and the stores that keep it. [`local`] keeps segment files on this
-//! machine's disk. What must not live here: offsets being assigned, producers being checked, waiters
-//! being woken; those are [`crate::partition`]'s.
+//! survive with it ([`Replay`]), how it is compacted ([`compact`]), and the stores that keep it. [`local`]
+//! keeps segment files on this machine's disk. What must not live here: offsets being assigned, producers
+//! being checked, waiters being woken; those are [`crate::partition`]'s.
 //!
 //! A store makes plans on the shard, without I/O; what they do takes long and runs off the shard. The
 //! rest of the gateway knows a [`Store`] and its [`Log`]s only, not which one it is.
@@ -16,12 +16,13 @@ use crate::record::batch::{BatchHeader, position};
 use crate::wire::Uuid;
 
 pub use self::any::{
-    AgePlan, AppendPlan, Checkpoint, Commit, Expired, Log, ReadPlan, Removal, SeekPlan, Store,
-    Stored,
+    AgePlan, AppendPlan, Checkpoint, Commit, Compaction, Expired, Log, ReadPlan, Removal, SeekPlan,
+    Store, Stored, Swap,
 };
 pub use self::removals::Removals;
 
 mod any;
+pub mod compact;
 pub mod local;
 mod removals;
 pub mod seaweedmq;
@@ -77,6 +78,17 @@ pub(crate) fn crc_matches(header: &BatchHeader, batch: &[u8]) -> bool {
     batch
         .get(position::ATTRIBUTES..)
         .is_some_and(|checked| crc32c::crc32c(checked) == header.crc())
+}
+
+/// A number that nobody can guess.
+fn random_salt() -> u64 {
+    let mut bytes = [0; 8];
+    // Without the kernel's randomness the time still tells two uses of a file apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        bytes = now.map_or(0, |d| d.as_nanos() as u64).to_be_bytes();
+    }
+    u64::from_be_bytes(bytes)
 }
 
 /// What a partition remembers beside its batches (producers, leader epochs). A store saves it with a

@@ -1,5 +1,5 @@
 //! Logs are compacted, one at a time, on a thread of its own that gives way to all others: see
-//! [`crate::store::local::Compaction`]. What a run made becomes part of the log between two commits.
+//! [`crate::store::compact`]. What a run made becomes part of the log between two commits.
 //!
 //! A log that cannot be compacted, as it is damaged or the disk is full, is left alone for a while; it
 //! does not keep others waiting.
@@ -13,10 +13,9 @@ use shards::{SerialWorker, log_limited, turn};
 
 use super::trim::DelayedRemoval;
 use super::{Inner, Partitions, now_ms};
-use crate::store::PartitionId;
-use crate::store::local::{
-    Compaction, CompactionError, CompactionReport, CompactionRules, Step, Swap,
-};
+use crate::partition::read::WHAT_TO_DO;
+use crate::store::compact::{CompactionError, Report, Rules, Step};
+use crate::store::{Compaction, PartitionId, Swap};
 
 /// Partitions looked at without giving the core back.
 const AT_ONCE: usize = 500;
@@ -49,7 +48,7 @@ pub(super) struct CleanerState {
 
 /// How a run ended.
 enum Outcome {
-    Done(CompactionReport),
+    Done(Report),
     /// There was nothing to be done, or the topic is not to be compacted any more.
     Nothing,
     Failed(String, Duration),
@@ -58,7 +57,7 @@ enum Outcome {
 impl Outcome {
     fn of(error: CompactionError) -> Self {
         let again = match error {
-            CompactionError::Damaged { .. } => DAMAGED_AGAIN_AFTER,
+            CompactionError::Damaged(_) => DAMAGED_AGAIN_AFTER,
             CompactionError::Io(_) => TRY_AGAIN_AFTER,
         };
         Outcome::Failed(error.to_string(), again)
@@ -107,7 +106,10 @@ impl Partitions {
         worker: &SerialWorker,
         limits: &CleanerLimits,
     ) {
-        let Some(run) = self.inner.borrow_mut().begin_compaction(id, limits) else {
+        let begun = self.inner.borrow_mut().begin_compaction(id, limits);
+        // It may need a checkpoint first.
+        self.work.notify_waiters();
+        let Some(run) = begun else {
             return;
         };
         let began = Instant::now();
@@ -224,7 +226,7 @@ impl Inner {
             return None;
         }
         let config = self.catalog.by_id(&id.topic)?.config;
-        let rules = CompactionRules {
+        let rules = Rules {
             now_ms: now_ms(),
             min_dirty_ratio: config.min_cleanable_dirty_ratio.get(),
             min_lag_ms: config.min_compaction_lag_ms,
@@ -233,9 +235,11 @@ impl Inner {
             segment_bytes: config.segment_bytes,
             memory_bytes: limits.memory_bytes,
         };
-        let run = self.slots.get_mut(&id)?.partition.begin_compaction(rules)?;
-        self.cleaner.running = Some(id);
-        Some(run)
+        let partition = &mut self.slots.get_mut(&id)?.partition;
+        let run = partition.begin_compaction(&self.store, rules);
+        self.checkpoint.due |= partition.log().awaits_checkpoint();
+        self.cleaner.running = Some(run.as_ref()?.id());
+        run
     }
 
     fn take_compacted(&mut self, id: PartitionId, swap: &Swap) -> Option<DelayedRemoval> {
@@ -264,14 +268,14 @@ impl Inner {
                 let known = self.cleaner.failed.insert(id, Instant::now() + again);
                 if known.is_none() {
                     let again_s = again.as_secs();
-                    log_limited!(error, partition = %id, %error, again_s, "cannot compact a log, it stays as it is and is tried again later; if it is damaged, `tidegate dump` shows where: check the disk");
+                    log_limited!(error, partition = %id, %error, again_s, "cannot compact a log, it stays as it is and is tried again later; if it is damaged: {WHAT_TO_DO}");
                 }
             }
         }
         self.note_uncleanable();
     }
 
-    fn note_compaction(&self, id: PartitionId, report: &CompactionReport, took: Duration) {
+    fn note_compaction(&self, id: PartitionId, report: &Report, took: Duration) {
         let metrics = &self.metrics;
         metrics.compactions.add(1);
         metrics.compaction_read_bytes.add(report.bytes_read);

@@ -46,7 +46,7 @@ use super::file::{
 };
 use super::log::AppendPlan;
 use crate::record::batch::BatchHeader;
-use crate::store::{PartitionId, StoredBatch, crc_matches};
+use crate::store::{PartitionId, StoredBatch, crc_matches, random_salt};
 use crate::wire::Uuid;
 
 const FILE_MAGIC: &[u8; 8] = b"TIDEJRNL";
@@ -224,16 +224,6 @@ impl Journal {
         let keep = self.spares.len().min(SPARES_MAX);
         self.spares.split_off(keep)
     }
-}
-
-pub(super) fn random_salt() -> u64 {
-    let mut bytes = [0; 8];
-    // Without the kernel's randomness the time still tells two uses of a file apart.
-    if getrandom::fill(&mut bytes).is_err() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        bytes = now.map_or(0, |d| d.as_nanos() as u64).to_be_bytes();
-    }
-    u64::from_be_bytes(bytes)
 }
 
 impl Slot {

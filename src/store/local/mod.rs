@@ -23,9 +23,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use shards::log_limited;
 
-pub use self::compact::{
-    Compaction, CompactionError, Report as CompactionReport, Rules as CompactionRules, Step, Swap,
-};
+pub use self::compact::{Compaction, Swap};
 pub use self::journal::FILE_BYTES as JOURNAL_FILE_BYTES;
 use self::journal::{Journal, JournalFile, Slot};
 use self::log::SyncPlan;

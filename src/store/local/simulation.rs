@@ -24,6 +24,7 @@ use super::log::Segment;
 use super::*;
 use crate::record::batch::{Batch, BatchHeader};
 use crate::record::{Builder, records, split_first};
+use crate::store::compact::{CompactionError, Rules, Step};
 use crate::store::{Removal, Removals, Retention, StoredBatch};
 
 const ROLLING: Rolling = Rolling {
@@ -428,7 +429,7 @@ impl World {
     /// Compacts a log, or begins to. Files may fail, but none is damaged.
     fn compact(&mut self, rng: &mut TestRng) {
         let replica = self.replicas.get_mut(&self.ids[0]).unwrap();
-        let rules = CompactionRules {
+        let rules = Rules {
             now_ms: 0,
             min_dirty_ratio: 0.0,
             min_lag_ms: 0,

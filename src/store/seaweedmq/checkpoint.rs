@@ -6,7 +6,8 @@
 //!                               largest timestamp (8), written (8)
 //! state length (4)  state  CRC-32C of all before (4)
 //! ```
-//! The segments are those that were sealed; a start lists the partition's folder from the one after.
+//! The segments are those that were sealed; a start lists the partition's folder from the one after. Those
+//! of a log that is compacted are not among them, as they change between two checkpoints.
 
 use bytes::Buf;
 
@@ -48,6 +49,15 @@ pub fn encode<R: Replay>(start: i64, next_offset: i64, sealed: &[Segment], state
     out
 }
 
+/// Where the log ended: all before is in segments. `None` if the bytes are no checkpoint.
+pub fn next_offset(bytes: &[u8]) -> Option<i64> {
+    let (body, crc) = bytes.split_last_chunk::<4>()?;
+    let is_whole = crc32c::crc32c(body).to_be_bytes() == *crc;
+    let mut rest = body.strip_prefix(MAGIC).filter(|_| is_whole)?;
+    rest.try_get_i64().ok()?;
+    rest.try_get_i64().ok()
+}
+
 /// `None` if the bytes are none.
 pub fn decode<R: Replay>(bytes: &[u8]) -> Option<Checkpoint<R>> {
     let (mut body, crc) = bytes.split_last_chunk::<4>()?;
@@ -65,6 +75,7 @@ pub fn decode<R: Replay>(bytes: &[u8]) -> Option<Checkpoint<R>> {
             bytes: body.try_get_u64().ok()?,
             max_timestamp: body.try_get_i64().ok()?,
             written_ms: body.try_get_i64().ok()?,
+            clean_offset: None,
         })
     };
     let sealed = (0..count).map(segment).collect::<Option<_>>()?;
@@ -92,6 +103,7 @@ mod tests {
             bytes: 99,
             max_timestamp: -1,
             written_ms: 5,
+            clean_offset: None,
         };
         let mut state = State::default();
         state.epochs.assign(3, 4);
@@ -104,8 +116,10 @@ mod tests {
             state,
         };
         assert_eq!(decode(&bytes), Some(expected));
+        assert_eq!(next_offset(&bytes), Some(25));
         for at in 0..bytes.len() {
             assert_eq!(decode::<State>(&bytes[..at]), None);
+            assert_eq!(next_offset(&bytes[..at]), None);
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert_eq!(decode::<State>(&changed), None);

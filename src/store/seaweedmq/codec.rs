@@ -291,6 +291,8 @@ pub struct Place {
     pub base_offset: i64,
     pub last_offset: i64,
     pub max_timestamp: i64,
+    /// Time of the append of its first record, in ns since the epoch.
+    pub ts_ns: i64,
     pub at: usize,
     pub len: usize,
 }
@@ -354,6 +356,7 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
             base_offset: first.offset,
             last_offset: header.last_offset(),
             max_timestamp: header.max_timestamp(),
+            ts_ns: first.ts_ns,
             at,
             len: batch.len(),
         });
@@ -415,6 +418,7 @@ fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str
         .and_then(|raw| raw.try_into().ok())
         .ok_or("a message that Tidegate did not write")?;
     let header = BatchHeader::parse(raw).map_err(|_| "the header of a batch makes no sense")?;
+    let ts_ns = entry.ts_ns;
     let at = out.len();
     out.extend_from_slice(raw);
     match entry.opaque {
@@ -433,6 +437,7 @@ fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str
         base_offset: header.base_offset(),
         last_offset: header.last_offset(),
         max_timestamp: header.max_timestamp(),
+        ts_ns,
         at,
         len,
     })

@@ -33,10 +33,11 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use prost::Message;
 use shards::lock;
 
+use super::checkpoint;
 use super::fence::{Fence, FenceError};
-use super::layout::{ROOT, time_name};
+use super::layout::{ROOT, checkpoints_dir, time_name};
 use super::merge::{Joined, join, join_new};
-use super::recovery::is_damage;
+use super::recovery::{damaged, is_damage};
 use super::segment::{Chunk, Open, Piece, Place, Table};
 use super::{
     AWAY, CHUNK_BYTES, PARTITIONS_AT_ONCE, Patience, Shared, UPLOADS_AT_ONCE, attributes, content,
@@ -655,8 +656,9 @@ async fn absorb(
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
     let dir = shared.known_dir(id)?;
+    let stored = stored_before(shared, id).await?;
     let mut tables: Vec<(Table, bool)> = Vec::new();
-    for piece in pieces {
+    for piece in pieces.iter().filter(|piece| piece.next_offset > stored) {
         let is_of = |(table, _): &(Table, bool)| table.segment.name_s == piece.name_s;
         if !tables.last().is_some_and(is_of) {
             let name = time_name(piece.name_s);
@@ -690,6 +692,17 @@ async fn absorb(
         joined.push((dir.clone(), table));
     }
     Ok(joined)
+}
+
+/// The offset before which a partition's checkpoint says that all is in segments. Those may be gone, or in
+/// others by compaction.
+async fn stored_before(shared: &Shared, id: PartitionId) -> io::Result<i64> {
+    let dir = checkpoints_dir(&id.topic);
+    let found = shared.bridge.lookup(&dir, &id.index.to_string()).await;
+    match found.map_err(failed)? {
+        Some(saved) => checkpoint::next_offset(&saved.content).ok_or_else(|| damaged(id)),
+        None => Ok(0),
+    }
 }
 
 #[cfg(test)]

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use super::checkpoint;
 use super::codec::Clock;
+use super::compact::Swap;
 use super::read::{ReadPlan, SeekPlan, Source};
 use super::segment::{Open, Segment, Table};
 use super::{Shared, now_s};
+use crate::store::compact::{self, dirty_ratio};
 use crate::store::{PartitionId, Replay, Retention, Rolling, SeekGoal, StoredBatch};
 
 /// A segment is not larger, however large the topic wants it: the list of its chunks is written anew
 /// whenever it has grown.
-const SEGMENT_BYTES_MAX: u64 = 128 << 20;
+pub(super) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 const SEGMENT_CHUNKS_MAX: usize = 512;
 
 pub struct Log {
@@ -41,6 +43,12 @@ pub struct Log {
     /// What the last durable checkpoint says, and the one that is being made.
     checkpointed: Mark,
     checkpointing: Mark,
+    /// Segments are compacted, or are to be: checkpoints do not list them.
+    compacts: bool,
+    /// A run is under way: all segments stay.
+    compacting: bool,
+    /// How often compacted segments took the place of others.
+    swaps: u64,
 }
 
 /// By what it is told that a checkpoint would say something new.
@@ -49,6 +57,8 @@ struct Mark {
     log_start_offset: i64,
     next_offset: i64,
     first_segment: i64,
+    /// It lists segments.
+    lists: bool,
 }
 
 impl Mark {
@@ -56,6 +66,7 @@ impl Mark {
         log_start_offset: -1,
         next_offset: -1,
         first_segment: -1,
+        lists: false,
     };
 }
 
@@ -68,6 +79,8 @@ pub(super) struct Standing {
     pub dropped: Vec<i64>,
     /// A checkpoint says all of this, with this start of the log.
     pub checkpointed_start: Option<i64>,
+    /// The checkpoint lists segments.
+    pub listed: bool,
 }
 
 impl Log {
@@ -89,6 +102,7 @@ impl Log {
             dir,
             rolling,
             last_name_s: last_name_s.max().unwrap_or(0),
+            compacts: found.sealed.iter().any(|s| s.clean_offset.is_some()),
             sealed: found.sealed,
             open: Arc::new(Open::new(found.active)),
             next_offset: found.next_offset,
@@ -98,15 +112,23 @@ impl Log {
             dropped: found.dropped,
             checkpointed: Mark::NONE,
             checkpointing: Mark::NONE,
+            compacting: false,
+            swaps: 0,
         };
         if let Some(start) = found.checkpointed_start {
             log.checkpointed = log.mark(start);
         }
+        log.checkpointed.lists = found.listed;
         log
     }
 
     pub fn id(&self) -> PartitionId {
         self.id
+    }
+
+    /// The partition's folder.
+    pub(super) fn dir(&self) -> &Arc<str> {
+        &self.dir
     }
 
     pub fn set_rolling(&mut self, rolling: Rolling) {
@@ -214,15 +236,19 @@ impl Log {
     pub fn drop_expired(&mut self, offset: i64) -> usize {
         let before = self.segments().count();
         self.drop_before(offset);
-        if offset >= self.next_offset {
+        if offset >= self.next_offset && !self.compacting {
             let sealed = self.sealed.drain(..).map(|s| s.name_s);
             self.dropped.extend(sealed.chain(self.open.clear()));
         }
         before - self.segments().count()
     }
 
-    /// Lets go of segments that end at or before `offset`, but for the last one.
+    /// Lets go of segments that end at or before `offset`, but for the last one. While segments are being
+    /// compacted they all stay.
     pub fn drop_before(&mut self, offset: i64) {
+        if self.compacting {
+            return;
+        }
         self.take_sealed();
         let ended = self.sealed.partition_point(|s| s.next_offset <= offset);
         let gone = self.sealed.drain(..ended).map(|s| s.name_s);
@@ -235,12 +261,16 @@ impl Log {
         let names: Vec<_> = self.dropped.drain(..self.free).collect();
         self.free_next -= self.free;
         self.free = 0;
-        (!names.is_empty()).then(|| Removal {
+        (!names.is_empty()).then(|| self.removal(names))
+    }
+
+    fn removal(&self, names: Vec<i64>) -> Removal {
+        Removal {
             shared: self.shared.clone(),
             id: self.id,
             dir: self.dir.clone(),
             names,
-        })
+        }
     }
 
     pub fn has_dropped(&self) -> bool {
@@ -252,6 +282,15 @@ impl Log {
             log_start_offset,
             next_offset: self.next_offset,
             first_segment: self.segments().next().map_or(-1, |s| s.name_s),
+            lists: !self.listed().is_empty(),
+        }
+    }
+
+    /// The segments that a checkpoint lists.
+    fn listed(&self) -> &[Segment] {
+        match self.compacts {
+            true => &[],
+            false => &self.sealed,
         }
     }
 
@@ -261,7 +300,7 @@ impl Log {
         self.checkpointing = self.mark(start);
         self.free_next = self.dropped.len();
         (self.checkpointing != self.checkpointed)
-            .then(|| checkpoint::encode(start, self.next_offset, &self.sealed, state))
+            .then(|| checkpoint::encode(start, self.next_offset, self.listed(), state))
     }
 
     /// The checkpoint planned last is durable.
@@ -271,19 +310,105 @@ impl Log {
     }
 
     pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
-        let at = self.sealed.partition_point(|s| s.next_offset <= offset);
-        let source = match self.sealed.get(at) {
-            Some(sealed) => Source::Sealed(*sealed),
-            None => Source::Open(self.open.at(offset)?),
-        };
-        Some(ReadPlan {
+        let sealed = &self.sealed[self.sealed_at(offset)..];
+        // Behind a hole, what is wanted is in a later segment; one as it was written has no holes.
+        let holes = sealed.iter().take_while(|s| s.clean_offset.is_some());
+        let wanted = holes.count() + 1;
+        let sources = sealed.iter().take(wanted).copied().map(Source::Sealed);
+        let mut sources: Vec<_> = sources.collect();
+        if sources.len() < wanted {
+            sources.extend(self.open.at(offset).map(Source::Open));
+        }
+        (!sources.is_empty()).then(|| ReadPlan {
             shared: self.shared.clone(),
             id: self.id,
             dir: self.dir.clone(),
-            source,
+            sources,
             offset,
             max_bytes,
+            swaps: self.swaps,
         })
+    }
+
+    /// The first sealed segment that ends behind `offset`.
+    fn sealed_at(&self, offset: i64) -> usize {
+        self.sealed.partition_point(|s| s.next_offset <= offset)
+    }
+
+    /// True if compacted segments took the place of others since a plan to read was made: the entries that
+    /// it knows may be gone.
+    pub fn is_outdated(&self, swaps: u64) -> bool {
+        self.swaps != swaps
+    }
+
+    /// True if `offset` lies in a segment that is compacted.
+    pub fn is_compacted_at(&self, offset: i64) -> bool {
+        let sealed = self.sealed.get(self.sealed_at(offset));
+        sealed.is_some_and(|s| s.clean_offset.is_some())
+    }
+
+    /// See [`crate::store::Log::dirty_ratio`].
+    pub fn dirty_ratio(&self, start: i64, stable: i64) -> Option<f64> {
+        dirty_ratio(self.compactable(stable), start)
+    }
+
+    /// The segments that may be compacted once a checkpoint allows it.
+    fn compactable(&self, before: i64) -> impl Iterator<Item = compact::Source<Segment>> + Clone {
+        let source = |segment: &Segment| compact::Source {
+            name: *segment,
+            base_offset: segment.base_offset,
+            end_offset: segment.next_offset,
+            bytes: segment.bytes,
+            clean_offset: segment.clean_offset,
+        };
+        let sources = self.sealed.iter().map(source);
+        sources.take_while(move |source| source.end_offset <= before)
+    }
+
+    /// Asks to have the log compacted; gives the segments that may be, if a checkpoint has left them
+    /// behind and no checkpoint lists any.
+    pub(super) fn want_compaction(&mut self, stable: i64) -> Vec<compact::Source<Segment>> {
+        self.compacts = true;
+        if self.checkpointed.lists || self.checkpointing.lists {
+            return Vec::new();
+        }
+        let before = self.checkpointed.next_offset.min(stable);
+        self.compactable(before).collect()
+    }
+
+    /// True if what waits for compaction also waits for a checkpoint.
+    pub fn awaits_checkpoint(&self) -> bool {
+        let sealed_end = self.sealed.last().map_or(-1, |s| s.next_offset);
+        let is_behind = sealed_end > self.checkpointed.next_offset;
+        self.compacts && (self.checkpointed.lists || self.checkpointing.lists || is_behind)
+    }
+
+    pub(super) fn begin_compaction(&mut self) {
+        self.compacting = true;
+    }
+
+    /// The run is over.
+    pub fn end_compaction(&mut self) {
+        self.compacting = false;
+    }
+
+    pub fn is_being_compacted(&self) -> bool {
+        self.compacting
+    }
+
+    /// See [`crate::store::Log::swap`].
+    pub fn swap(&mut self, swap: &Swap) -> Option<Removal> {
+        let first = swap.replaced.first()?;
+        let at = self.sealed.iter().position(|s| s == first)?;
+        let replaced = at..at + swap.replaced.len();
+        if self.sealed.get(replaced.clone())? != swap.replaced {
+            return None;
+        }
+        self.sealed.splice(replaced, [swap.by]);
+        self.swaps += 1;
+        // The first one's entry is the new one's now.
+        let gone = swap.replaced[1..].iter().map(|s| s.name_s);
+        Some(self.removal(gone.collect()))
     }
 
     pub fn plan_seek(&self, goal: SeekGoal, from: i64) -> SeekPlan {

@@ -15,7 +15,7 @@ use super::{CHUNK_BYTES, Shared};
 use crate::bridge::BridgeError;
 
 /// A chunk below this is small, and so many of them at the end are merged.
-const SMALL_BYTES: u64 = 64 << 10;
+pub(super) const SMALL_BYTES: u64 = 64 << 10;
 const SMALL_MAX: usize = 16;
 const READS_AT_ONCE: usize = 8;
 

@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use rustc_hash::FxHashMap;
 use shards::lock;
 
 use self::adopted::Adopted;
 use self::background::Background;
 use self::catalog::CatalogFile;
+pub use self::compact::{Compaction, Swap};
 use self::fence::{Fence, FenceError, take_over};
 use self::journal::{Addition, DIRECT_BYTES, Journal, Storing};
 use self::layout::{Part, ROOT, TOPICS, checkpoints_dir, partition_dir, time_name};
@@ -48,6 +50,7 @@ pub mod broker;
 pub mod catalog;
 mod checkpoint;
 pub mod codec;
+mod compact;
 pub mod consumer_offsets;
 mod fence;
 mod journal;
@@ -464,6 +467,7 @@ impl ShardStore {
             next_offset: 0,
             dropped: Vec::new(),
             checkpointed_start: Some(0),
+            listed: false,
         };
         Log::new(id, self.shared.clone(), dir, self.rolling, found)
     }
@@ -511,6 +515,26 @@ impl ShardStore {
             written: None,
             took: None,
         }
+    }
+
+    /// See [`crate::store::Store::begin_compaction`].
+    pub fn begin_compaction(
+        &self,
+        log: &mut Log,
+        start: i64,
+        stable: i64,
+        rules: super::compact::Rules,
+        last_offsets: FxHashMap<i64, i64>,
+    ) -> Option<Compaction> {
+        compact::begin(
+            &self.shared,
+            &self.fence,
+            log,
+            start,
+            stable,
+            rules,
+            last_offsets,
+        )
     }
 
     /// Plans a checkpoint of these partitions (all of the shard).

@@ -39,20 +39,29 @@ pub struct ReadPlan {
     pub(super) shared: Arc<Shared>,
     pub(super) id: PartitionId,
     pub(super) dir: Arc<str>,
-    pub(super) source: Source,
+    /// Where the offset is; behind it, where to go on if nothing is there at the offset or behind it.
+    pub(super) sources: Vec<Source>,
     pub(super) offset: i64,
     pub(super) max_bytes: usize,
+    /// See [`Log::is_outdated`](super::Log::is_outdated).
+    pub swaps: u64,
 }
 
 impl ReadPlan {
     /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
     /// Blocking.
     pub fn run(self) -> io::Result<Bytes> {
-        let segment = self.source.segment();
-        with_table(&self.shared, &self.dir, self.source, |table| {
-            read(&self.shared, table, self.offset, self.max_bytes)
-        })
-        .map_err(|error| described(error, self.id, segment))
+        for source in self.sources {
+            let segment = source.segment();
+            let found = with_table(&self.shared, &self.dir, source, |table| {
+                read(&self.shared, table, self.offset, self.max_bytes)
+            });
+            let found = found.map_err(|error| described(error, self.id, segment))?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Bytes::new())
     }
 }
 
@@ -64,8 +73,8 @@ fn described(error: io::Error, id: PartitionId, segment: Segment) -> io::Error {
     )
 }
 
-/// Hands a segment's table to `read`. If a chunk is not there, it was merged with others meanwhile: the
-/// entry is looked up anew then, once. What the filer has no entry of has no such chunks.
+/// Hands a segment's table to `read`. If a chunk is not there, it was merged with others or compacted
+/// meanwhile: the entry is looked up anew then, once. What the filer has no entry of has no such chunks.
 fn with_table<T>(
     shared: &Shared,
     dir: &str,
@@ -75,7 +84,7 @@ fn with_table<T>(
     let name = source.segment().name();
     let table = match source {
         Source::Open(table) => table,
-        Source::Sealed(_) => shared.tables.get_or_look_up(shared, dir, &name)?,
+        Source::Sealed(segment) => shared.tables.get_or_look_up(shared, dir, &segment)?,
     };
     match read(&table) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -97,8 +106,27 @@ fn lost(error: io::Error) -> io::Error {
     }
 }
 
+/// Nothing if the segment has nothing at the offset or behind it.
 fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
-    let first = table.chunk_of(offset);
+    let mut first = table.chunk_of(offset);
+    loop {
+        let (found, chunks) = read_from(shared, table, first, offset, max_bytes)?;
+        first += chunks;
+        // Compaction may have left nothing at the end of a chunk.
+        if !found.is_empty() || first >= table.chunks.len() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Reads from a chunk on; gives also how many chunks were looked at.
+fn read_from(
+    shared: &Shared,
+    table: &Table,
+    first: usize,
+    offset: i64,
+    max_bytes: usize,
+) -> io::Result<(Bytes, usize)> {
     let (mut expected, mut files) = (0, 0);
     let needed = |chunk: &&Arc<Chunk>| {
         let before = expected;
@@ -117,7 +145,7 @@ fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Re
     if let Some(file) = next.and_then(|next| next.file()) {
         shared.chunks.prefetch(shared, file.clone());
     }
-    Ok(take(&chunks, offset, max_bytes))
+    Ok((take(&chunks, offset, max_bytes), chunks.len()))
 }
 
 /// Whole batches from the one that holds `offset` on.
@@ -269,7 +297,7 @@ impl<V: Clone> Recent<V> {
 }
 
 /// What names a chunk: filers give its id in one form or in both.
-fn key(file: &FileChunk) -> String {
+pub(super) fn key(file: &FileChunk) -> String {
     match &file.fid {
         Some(id) if file.file_id.is_empty() => {
             format!("{},{:x}{:08x}", id.volume_id, id.file_key, id.cookie)
@@ -384,15 +412,22 @@ impl Tables {
         lock(&self.0)
     }
 
-    fn get_or_look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {
+    /// One that is not as the segment is known to be is from before it was compacted.
+    fn get_or_look_up(
+        &self,
+        shared: &Shared,
+        dir: &str,
+        segment: &Segment,
+    ) -> io::Result<Arc<Table>> {
+        let name = segment.name();
         let known = self.locked().get(&format!("{dir}/{name}"));
-        match known {
+        match known.filter(|table| table.segment == *segment) {
             Some(table) => Ok(table),
-            None => self.look_up(shared, dir, name),
+            None => self.look_up(shared, dir, &name),
         }
     }
 
-    fn look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {
+    pub fn look_up(&self, shared: &Shared, dir: &str, name: &str) -> io::Result<Arc<Table>> {
         let entry = block_on(shared.bridge.lookup(dir, name)).map_err(failed)?;
         let entry = entry.ok_or(io::ErrorKind::NotFound)?;
         let table = Table::read(&entry).ok_or_else(|| {
@@ -400,8 +435,14 @@ impl Tables {
             io::Error::new(io::ErrorKind::InvalidData, text)
         })?;
         let table = Arc::new(table);
-        self.locked().put(format!("{dir}/{name}"), table.clone(), 1);
+        self.keep(dir, table.clone());
         Ok(table)
+    }
+
+    /// The filer has this one.
+    pub fn keep(&self, dir: &str, table: Arc<Table>) {
+        let name = table.segment.name();
+        self.locked().put(format!("{dir}/{name}"), table, 1);
     }
 }
 
@@ -417,6 +458,7 @@ mod tests {
                 base_offset: base + 10 * n as i64,
                 last_offset: base + 10 * n as i64 + 9,
                 max_timestamp: 0,
+                ts_ns: 0,
                 at,
                 len: *len,
             };

@@ -1,6 +1,6 @@
 //! Start: how each partition stands, from its checkpoint and what the filer lists behind it.
 //!
-//! A segment's entry is replaced whole with each commit, so there is nothing to be repaired: what it
+//! A segment's entry is replaced whole whenever it changes, so there is nothing to be repaired: what it
 //! lists was committed. Chunks behind the checkpoint are read for what a partition remembers beside
 //! its records.
 
@@ -162,7 +162,7 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     )
 }
 
-fn damaged(id: PartitionId) -> io::Error {
+pub(super) fn damaged(id: PartitionId) -> io::Error {
     let path = format!("{}/{}", checkpoints_dir(&id.topic), id.index);
     let text =
         format!("the checkpoint {path} is damaged; remove it to have all segments read instead");
@@ -191,8 +191,12 @@ async fn recover_one<R: Replay>(
         .await
         .map_err(failed)?;
     let mut tables: Vec<Table> = Vec::new();
+    let mut replaced = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_directory) {
         match Table::read(entry) {
+            Some(table) if is_replaced(tables.last(), &table) => {
+                replaced.push(table.segment.name_s)
+            }
             Some(table) => tables.push(table),
             None if Table::is_own(entry) => {
                 let text = format!("the entry of the segment {dir}/{} is damaged", entry.name);
@@ -213,6 +217,7 @@ async fn recover_one<R: Replay>(
             io::Error::new(error.kind(), format!("segment {dir}/{name}: {error}"))
         })?;
     }
+    let listed = !saved.sealed.is_empty();
     let mut sealed = saved.sealed;
     sealed.extend(tables.iter().map(|table| table.segment));
     let next_offset = sealed.iter().map(|s| s.next_offset).max();
@@ -225,6 +230,7 @@ async fn recover_one<R: Replay>(
     let log_start_offset = first.map_or(next_offset, |s| s.base_offset);
     let log_start_offset = log_start_offset.max(saved.log_start_offset);
     let mut dropped: Vec<_> = gone.into_iter().map(|segment| segment.name_s).collect();
+    dropped.extend(replaced);
     dropped.extend(before_first(shared, &dir, first).await?);
     dropped.sort_unstable();
     dropped.dedup();
@@ -240,12 +246,22 @@ async fn recover_one<R: Replay>(
         next_offset,
         dropped,
         checkpointed_start: (!is_news).then_some(saved.log_start_offset),
+        listed,
     };
     Ok(Recovered {
         id,
         log: Log::new(id, shared.clone(), dir, rolling, found),
         log_start_offset,
         state,
+    })
+}
+
+/// Whether a segment is one of those in whose place a compacted one, the last before it, is: a process
+/// ended before it removed it.
+fn is_replaced(before: Option<&Table>, table: &Table) -> bool {
+    before.is_some_and(|before| {
+        let ends_within = table.segment.next_offset <= before.segment.next_offset;
+        before.segment.clean_offset.is_some() && ends_within
     })
 }
 
@@ -297,4 +313,27 @@ async fn before_first(shared: &Shared, dir: &str, first: Option<&Segment>) -> io
     let tables = all.iter().take_while(|entry| is_before(&entry.name));
     let tables = tables.filter_map(Table::read);
     Ok(tables.map(|table| table.segment.name_s).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_wholly_within_a_compacted_segment_before_it_was_replaced() {
+        let table = |base_offset, next_offset, clean_offset| {
+            let mut table = Table::begun(1_700_000_000 + base_offset, base_offset);
+            table.segment.next_offset = next_offset;
+            table.segment.clean_offset = clean_offset;
+            table
+        };
+        let (compacted, plain) = (table(0, 30, Some(30)), table(0, 30, None));
+        let after = |before, base, next| is_replaced(before, &table(base, next, None));
+        assert!(after(Some(&compacted), 10, 20));
+        assert!(after(Some(&compacted), 20, 30));
+        assert!(!after(Some(&compacted), 30, 40));
+        assert!(!after(Some(&compacted), 20, 40));
+        assert!(!after(Some(&plain), 10, 20));
+        assert!(!after(None, 10, 20));
+    }
 }

@@ -17,6 +17,8 @@ pub(super) const OFFSET_MAX: &str = "offset_max";
 const BUFFER_START: &str = "buffer_start";
 const TIDEGATE: &str = "tidegate";
 const VERSION: u8 = 1;
+/// Of a compacted one: it also says up to where.
+const VERSION_COMPACTED: u8 = 2;
 
 /// What is known of a segment without its chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub struct Segment {
     pub max_timestamp: i64,
     /// When it was last written, in ms since the epoch.
     pub written_ms: i64,
+    /// It was compacted: its offsets have holes, and of what is before this one only the last record of
+    /// each key is left.
+    pub clean_offset: Option<i64>,
 }
 
 impl Segment {
@@ -110,6 +115,7 @@ impl Table {
                 bytes: 0,
                 max_timestamp: -1,
                 written_ms: 0,
+                clean_offset: None,
             },
             first_timestamp: -1,
             last_ns: 0,
@@ -139,7 +145,8 @@ impl Table {
         }
     }
 
-    /// The chunk that has `offset`, or would have it.
+    /// The chunk that has `offset`, or would have it. (In a compacted segment, that or a later one has what
+    /// comes at or behind it.)
     pub fn chunk_of(&self, offset: i64) -> usize {
         let begun = self.chunks.partition_point(|c| c.base_offset <= offset);
         begun.saturating_sub(1)
@@ -186,8 +193,14 @@ impl Table {
     }
 
     fn own_attribute(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(49 + 16 * self.chunks.len());
-        out.put_u8(VERSION);
+        let mut out = BytesMut::with_capacity(57 + 16 * self.chunks.len());
+        match self.segment.clean_offset {
+            None => out.put_u8(VERSION),
+            Some(clean_offset) => {
+                out.put_u8(VERSION_COMPACTED);
+                out.put_i64(clean_offset);
+            }
+        }
         out.put_i64(self.segment.name_s);
         out.put_u64(self.segment.bytes);
         out.put_i64(self.segment.max_timestamp);
@@ -212,9 +225,11 @@ impl Table {
         let base_offset = number(OFFSET_MIN)?;
         let next_offset = number(OFFSET_MAX)?.checked_add(1)?;
         let mut own = entry.extended.get(TIDEGATE)?.clone();
-        if own.try_get_u8() != Ok(VERSION) {
-            return None;
-        }
+        let clean_offset = match own.try_get_u8().ok()? {
+            VERSION => None,
+            VERSION_COMPACTED => Some(own.try_get_i64().ok()?),
+            _ => return None,
+        };
         let segment = Segment {
             base_offset,
             next_offset,
@@ -222,6 +237,7 @@ impl Table {
             bytes: own.try_get_u64().ok()?,
             max_timestamp: own.try_get_i64().ok()?,
             written_ms: own.try_get_i64().ok()?,
+            clean_offset,
         };
         let first_timestamp = own.try_get_i64().ok()?;
         let last_ns = own.try_get_i64().ok()?;
@@ -236,11 +252,17 @@ impl Table {
             }))
         };
         let chunks = files.into_iter().map(chunk).collect::<Option<Vec<_>>>()?;
+        let has_offsets = match (chunks.first(), chunks.last()) {
+            (Some(first), Some(last)) => {
+                first.base_offset == base_offset && last.base_offset < next_offset
+            }
+            // Compaction has left nothing.
+            _ => clean_offset.is_some(),
+        };
         let is_whole = segment.name() == entry.name
             && !own.has_remaining()
-            && chunks.first()?.base_offset == base_offset
-            && chunks.is_sorted_by(|a, b| a.base_offset < b.base_offset)
-            && chunks.last()?.base_offset < next_offset;
+            && has_offsets
+            && chunks.is_sorted_by(|a, b| a.base_offset < b.base_offset);
         is_whole.then_some(Table {
             segment,
             first_timestamp,
@@ -404,6 +426,20 @@ mod tests {
         }
         assert_eq!(offsets, [0, 100, 107]);
         assert_eq!(read, table());
+    }
+
+    #[test]
+    fn a_compacted_one_says_up_to_where_and_may_have_nothing_left() {
+        let mut compacted = table();
+        compacted.segment.clean_offset = Some(20);
+        assert_eq!(
+            Table::read(&compacted.entry()).unwrap().segment,
+            compacted.segment
+        );
+        compacted.chunks.clear();
+        assert_eq!(Table::read(&compacted.entry()), Some(compacted.clone()));
+        compacted.segment.clean_offset = None;
+        assert_eq!(Table::read(&compacted.entry()), None);
     }
 
     #[test]

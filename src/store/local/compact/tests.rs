@@ -8,7 +8,8 @@ use rand::RngExt;
 
 use super::*;
 use crate::record::batch::batches;
-use crate::record::{Builder, Compression};
+use crate::record::{Builder, Compression, records};
+use crate::store::compact::{KEY_BYTES, Step};
 use crate::store::local::{DataDir, LocalStore, Options, Recovered, Rolling};
 use crate::store::{Replay, StoredBatch};
 use crate::wire::Uuid;
