@@ -1,548 +1,107 @@
-//! Compacted topics, seen from the outside over real sockets: the last record of each key stays, at its
-//! offset, whatever ends the process and when.
-//!
-//! `COMPACTION_ROUNDS` says how often the process is killed while it compacts (6 by default).
+//! Compacted topics on the embedded log. What is tried is in [`common::compaction`].
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use common::prometheus::Scrape;
-use common::{Client, Gateway, data_folder, fetch_request, now_ms};
-use tidegate::record::{Builder, Compression, records, split_first};
-use tidegate::wire::{ErrorCode, Uuid};
-use tidegate::wire::{incremental_alter_configs, offset_fetch, offset_for_leader_epoch};
+use common::compaction::{self, Site, Topic};
+use common::{Gateway, data_folder};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const OPTIONS: [&str; 6] = [
-    "--shards",
-    "2",
-    "--checkpoint-interval-ms",
-    "20",
-    "--log-cleaner-backoff-ms",
-    "10",
-];
-/// The smallest segment that may be asked for; and compaction as soon as there is something to do.
-const EAGER: [(&str, &str); 4] = [
-    ("cleanup.policy", "compact"),
-    ("segment.bytes", "1048576"),
-    ("min.cleanable.dirty.ratio", "0"),
-    ("file.delete.delay.ms", "0"),
-];
+struct Folder(tempfile::TempDir);
 
-fn start(data: &Path) -> Gateway {
-    Gateway::start(data, &OPTIONS)
-}
+impl Folder {
+    fn new() -> Self {
+        Folder(data_folder())
+    }
 
-fn wait_for(data: &Path, what: &str, mut so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        let log = || Gateway::log(data);
-        assert!(began.elapsed() < PATIENCE, "not so: {what}\n{}", log());
-        std::thread::sleep(Duration::from_millis(20));
+    /// The files of partition 0.
+    fn files(&self, (_, id): Topic) -> Vec<PathBuf> {
+        let dir = self.0.path().join("data/topics").join(id.to_string());
+        let files = std::fs::read_dir(dir.join("0")).into_iter().flatten();
+        files.flatten().map(|file| file.path()).collect()
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Keyed {
-    key: Bytes,
-    value: Option<Bytes>,
-    timestamp: i64,
-}
-
-fn keyed(key: &str, value: Option<&[u8]>, timestamp: i64) -> Keyed {
-    Keyed {
-        key: key.to_owned().into(),
-        value: value.map(Bytes::copy_from_slice),
-        timestamp,
+impl Site for Folder {
+    fn data(&self) -> &Path {
+        self.0.path()
     }
-}
 
-fn batch_of(records: &[Keyed], codec: Compression) -> Bytes {
-    let mut builder = Builder::new().compression(codec, None);
-    for record in records {
-        let key = Some(&record.key[..]);
-        builder.append(record.timestamp, key, record.value.as_deref(), &[]);
+    fn gateway(&self, options: &[&str]) -> Gateway {
+        Gateway::start(self.0.path(), options)
     }
-    builder.build()
-}
 
-/// Appends records as one batch; gives the offset of the first.
-fn put(client: &mut Client, topic: &str, records: &[Keyed], codec: Compression) -> i64 {
-    let answer = client.produce(topic, 0, batch_of(records, codec));
-    let answer = answer.expect("an answer");
-    assert_eq!(answer.error_code, ErrorCode::NONE);
-    answer.base_offset
-}
+    fn segments(&self, topic: Topic) -> BTreeMap<i64, bool> {
+        let segment = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            let stem = name.strip_suffix(".log")?;
+            let (base, rest) = stem.split_once('.').unwrap_or((stem, ""));
+            Some((base.parse().ok()?, !rest.is_empty()))
+        };
+        self.files(topic).iter().filter_map(segment).collect()
+    }
 
-/// The records of the batches that one fetch gives, and where to go on.
-fn fetch_from(client: &mut Client, topic: &str, offset: i64) -> (Vec<(i64, Keyed)>, i64) {
-    let response = client.fetch(&fetch_request(topic, &[(0, offset)], 100, 1));
-    let response = response.expect("an answer");
-    let data = &response.responses[0].partitions[0];
-    assert_eq!(data.error_code, ErrorCode::NONE);
-    let mut bytes = data.records.clone().unwrap_or_default().into_bytes();
-    let (mut next, mut all) = (offset, Vec::new());
-    while let Some(batch) = split_first(&mut bytes).expect("whole batches") {
-        assert!(batch.crc_ok());
-        assert!(batch.last_offset() >= next, "batches are in order");
-        next = batch.last_offset() + 1;
-        for record in records(&batch, 1 << 30).expect("records") {
-            let record = record.expect("a record");
-            let read = Keyed {
-                key: record.key.expect("a key"),
-                value: record.value,
-                timestamp: record.timestamp,
-            };
-            all.push((record.offset, read));
+    /// Flips a bit in the middle of the file.
+    fn damage(&self, topic: Topic, base_offset: i64) {
+        let name = format!("{base_offset:020}.log");
+        let files = self.files(topic);
+        let path = files.iter().find(|path| path.ends_with(&name));
+        let path = path.expect("the segment's file");
+        let mut bytes = std::fs::read(path).expect("the file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).expect("it is written");
+    }
+
+    /// `tidegate dump` finds nothing wrong with any segment, and says which is compacted.
+    fn inspect(&self, topic: Topic) {
+        let files = self.files(topic).into_iter();
+        let logs = files.filter(|path| path.extension().is_some_and(|e| e == "log"));
+        let mut compacted = 0;
+        for log in logs {
+            let mut dump = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            let output = dump.arg("dump").arg(log).output();
+            let output = output.expect("it runs");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{text}");
+            compacted += text.matches("compacted up to offset").count();
         }
+        assert!(compacted > 0);
     }
-    (all, next)
-}
-
-/// All records of partition 0, by offset.
-fn read(client: &mut Client, topic: &str) -> BTreeMap<i64, Keyed> {
-    let end = client.latest(topic, 0);
-    let (mut next, mut all) = (client.earliest(topic, 0), BTreeMap::new());
-    while next < end {
-        // A fetch that meets a compacted segment taking its place may give nothing.
-        let (records, after) = fetch_from(client, topic, next);
-        all.extend(records);
-        next = after;
-    }
-    all
-}
-
-/// The last record of each key, by offset.
-fn last_of_each(all: &BTreeMap<i64, Keyed>) -> BTreeMap<i64, Keyed> {
-    let last: HashMap<_, _> = all.iter().map(|(o, r)| (r.key.clone(), *o)).collect();
-    let of_last = |offset: i64| (offset, all[&offset].clone());
-    last.into_values().map(of_last).collect()
-}
-
-/// Base offsets of the segments of partition 0 and whether they are compacted.
-fn segments(data: &Path, topic: Uuid) -> BTreeMap<i64, bool> {
-    let dir = data.join("data/topics").join(topic.to_string()).join("0");
-    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let names = files.filter_map(|file| file.file_name().into_string().ok());
-    let segment = |name: String| {
-        let stem = name.strip_suffix(".log")?.to_owned();
-        let (base, rest) = stem.split_once('.').unwrap_or((&stem, ""));
-        Some((base.parse().ok()?, !rest.is_empty()))
-    };
-    names.filter_map(segment).collect()
-}
-
-/// Waits until all but the segment that is written to are one compacted one.
-fn wait_compacted(data: &Path, topic: Uuid) {
-    wait_for(data, "all is compacted", || {
-        let segments = segments(data, topic);
-        segments.len() <= 3 && segments.values().filter(|compacted| !**compacted).count() == 1
-    });
-}
-
-/// Bytes that nothing compresses, the same for the same number.
-fn noise(number: i64, len: usize) -> Vec<u8> {
-    let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let mut byte = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..len).map(|_| byte()).collect()
-}
-
-/// Writes values of 10 kB for 40 keys, in batches, until so many bytes are written. Gives all records.
-fn fill(client: &mut Client, topic: &str, mb: usize, from: i64) -> BTreeMap<i64, Keyed> {
-    let mut all = BTreeMap::new();
-    for number in 0..mb * 20 {
-        let record = |n: i64| {
-            let number = number as i64 * 5 + n;
-            let key = format!("key {}", number % 40);
-            keyed(&key, Some(&noise(number, 10_000)), from + number)
-        };
-        let records: Vec<_> = (0..5).map(record).collect();
-        let codec = match number % 2 {
-            0 => Compression::None,
-            _ => Compression::Lz4,
-        };
-        let base = put(client, topic, &records, codec);
-        all.extend((base..).zip(records));
-    }
-    all
 }
 
 #[test]
 fn who_reads_finds_the_last_record_of_each_key_at_its_offset() {
-    let data = data_folder();
-    let mut gateway = start(data.path());
-    let mut client = gateway.connect();
-    let id = client.create_topic_with("t", 1, &EAGER);
-    let keyless = client.produce("t", 0, common::batch(&[b"no key"], None));
-    assert_eq!(
-        keyless.expect("an answer").error_code,
-        ErrorCode::INVALID_RECORD
-    );
-    let began = now_ms() - 1_000_000;
-    let written = fill(&mut client, "t", 8, began);
-    wait_compacted(data.path(), id);
-    let last = last_of_each(&written);
-    let check = |client: &mut Client| {
-        let left = read(client, "t");
-        assert!(left.len() < written.len() / 2, "{} are left", left.len());
-        assert!(left.iter().all(|(o, record)| written[o] == *record));
-        assert_eq!(last_of_each(&left), last);
-        assert_eq!(client.earliest("t", 0), 0);
-        // In a hole, what is behind it.
-        for offset in (0..written.len() as i64).step_by(37) {
-            let at_or_after = left.range(offset..).next().map(|(o, _)| *o);
-            let (found, _) = fetch_from(client, "t", offset);
-            let found = found.iter().find(|(o, _)| *o >= offset);
-            assert_eq!(found.map(|(o, _)| *o), at_or_after);
-            // Timestamps go up with offsets.
-            let by_time = client.offset_at("t", 0, began + offset);
-            assert_eq!(Some(by_time), at_or_after);
-        }
-        assert_eq!(client.offset_at("t", 0, -3), written.len() as i64 - 1);
-    };
-    check(&mut client);
-    dump(data.path(), id);
-    assert_eq!(gateway.stop(), Some(0));
-    let mut gateway = start(data.path());
-    check(&mut gateway.connect());
-    gateway.kill();
-    let gateway = start(data.path());
-    let mut client = gateway.connect();
-    check(&mut client);
-
-    // The log goes on, and is compacted again.
-    let end = client.latest("t", 0);
-    assert_eq!(end, written.len() as i64);
-    assert_eq!(epoch_end(&mut client, "t", 0), (0, end));
-    let more = fill(&mut client, "t", 4, now_ms());
-    wait_compacted(data.path(), id);
-    let left = read(&mut client, "t");
-    assert!(left.len() < 300, "{} are left", left.len());
-    assert_eq!(last_of_each(&left), last_of_each(&more));
-    assert_eq!(epoch_end(&mut client, "t", 0), (0, end));
-}
-
-/// `tidegate dump` finds nothing wrong with any segment of partition 0, and says which is compacted.
-fn dump(data: &Path, topic: Uuid) {
-    let dir = data.join("data/topics").join(topic.to_string()).join("0");
-    let files = std::fs::read_dir(dir).expect("a folder").flatten();
-    let logs = files.filter(|file| file.path().extension().is_some_and(|e| e == "log"));
-    let mut compacted = 0;
-    for log in logs {
-        let mut dump = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        let output = dump.arg("dump").arg(log.path()).output();
-        let output = output.expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}");
-        compacted += text.matches("compacted up to offset").count();
-    }
-    assert!(compacted > 0);
-}
-
-/// The leader epoch that is found, and where it ends.
-fn epoch_end(client: &mut Client, topic: &str, leader_epoch: i32) -> (i32, i64) {
-    let partition = offset_for_leader_epoch::OffsetForLeaderPartition {
-        leader_epoch,
-        ..Default::default()
-    };
-    let request = offset_for_leader_epoch::Request {
-        topics: vec![offset_for_leader_epoch::OffsetForLeaderTopic {
-            topic: topic.to_owned().into(),
-            partitions: vec![partition],
-        }],
-        ..Default::default()
-    };
-    let response: offset_for_leader_epoch::Response = client
-        .call(offset_for_leader_epoch::KEY, 4, &request)
-        .expect("an answer");
-    let found = &response.topics[0].partitions[0];
-    assert_eq!(found.error_code, ErrorCode::NONE);
-    (found.leader_epoch, found.end_offset)
-}
-
-/// Deletes half of the keys between two others' values.
-fn delete_half(client: &mut Client, topic: &str) -> BTreeMap<i64, Keyed> {
-    let mut written = fill(client, topic, 2, now_ms());
-    let tombstones: Vec<_> = (0..20)
-        .map(|key| keyed(&format!("key {key}"), None, now_ms()))
-        .collect();
-    let base = put(client, topic, &tombstones, Compression::None);
-    written.extend((base..).zip(tombstones));
-    // So that the tombstones leave the last segment.
-    let others = |n: i64| {
-        let key = format!("other {}", n % 10);
-        keyed(&key, Some(&[b'y'; 50_000]), now_ms())
-    };
-    for n in 0..45 {
-        let record = others(n);
-        let base = put(
-            client,
-            topic,
-            std::slice::from_ref(&record),
-            Compression::None,
-        );
-        written.insert(base, record);
-    }
-    written
+    compaction::who_reads_finds_the_last_record_of_each_key_at_its_offset(&Folder::new());
 }
 
 #[test]
 fn tombstones_go_in_time_and_what_they_deleted_at_once() {
-    let data = data_folder();
-    let gateway = start(data.path());
-    let mut client = gateway.connect();
-    let late = [&EAGER[..], &[("delete.retention.ms", "3600000")]].concat();
-    let soon = [&EAGER[..], &[("delete.retention.ms", "0")]].concat();
-    let ids = [("late", late), ("soon", soon)]
-        .map(|(topic, configs)| (topic, client.create_topic_with(topic, 1, &configs)));
-    for (topic, id) in ids {
-        let written = delete_half(&mut client, topic);
-        wait_compacted(data.path(), id);
-        let left = read(&mut client, topic);
-        let of_deleted = |record: &&Keyed| (0..20).any(|n| record.key == format!("key {n}"));
-        assert!(left.values().filter(of_deleted).all(|r| r.value.is_none()));
-        if topic == "late" {
-            assert_eq!(last_of_each(&left), last_of_each(&written));
-            assert_eq!(left.values().filter(of_deleted).count(), 20);
-        }
-    }
-    // The next run finds that they have waited long enough.
-    wait_for(data.path(), "tombstones are gone", || {
-        for n in 0..25 {
-            let record = keyed(&format!("last {n}"), Some(&[b'z'; 50_000]), now_ms());
-            put(&mut client, "soon", &[record], Compression::None);
-        }
-        read(&mut client, "soon")
-            .values()
-            .all(|r| r.value.is_some())
-    });
-    let left = read(&mut client, "soon");
-    let values = left.values().filter(|r| r.key.starts_with(b"key "));
-    assert_eq!(values.count(), 20, "those that were not deleted");
-    let tombstones = read(&mut client, "late");
-    let tombstones = tombstones.values().filter(|r| r.value.is_none());
-    assert_eq!(tombstones.count(), 20, "an hour is not over");
+    compaction::tombstones_go_in_time_and_what_they_deleted_at_once(&Folder::new());
 }
 
 #[test]
 fn a_kill_while_logs_are_compacted_loses_no_keys_last_record() {
-    let rounds = std::env::var("COMPACTION_ROUNDS");
-    let rounds = rounds.ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-    let data = data_folder();
-    let mut gateway = start(data.path());
-    let mut client = gateway.connect();
-    client.create_topic_with("t", 1, &EAGER);
-    let mut acked: HashMap<Bytes, (i64, Keyed)> = HashMap::new();
-    let mut number = 0;
-    for round in 0..rounds {
-        // Some time in the middle of it, another in each round.
-        for _ in 0..60 + round * 17 {
-            let records: Vec<_> = (0..3)
-                .map(|_| {
-                    number += 1;
-                    let value = noise(number, 7_000);
-                    keyed(&format!("key {}", number * 7 % 300), Some(&value), now_ms())
-                })
-                .collect();
-            let base = put(&mut client, "t", &records, Compression::Snappy);
-            for (offset, record) in (base..).zip(records) {
-                acked.insert(record.key.clone(), (offset, record));
-            }
-        }
-        gateway.kill();
-        // Slow enough in every other round for the kill to come in the middle of a segment.
-        let slow = ["--log-cleaner-io-max-bytes-per-second", "8MiB"];
-        let options = [&OPTIONS[..], if round % 2 == 0 { &slow } else { &[] }].concat();
-        gateway = Gateway::start(data.path(), &options);
-        client = gateway.connect();
-        let left = read(&mut client, "t");
-        for (offset, record) in acked.values() {
-            assert_eq!(left.get(offset), Some(record), "round {round}");
-        }
-        assert_eq!(last_of_each(&left).len(), acked.len());
-    }
-    let log = Gateway::log(data.path());
-    assert!(log.contains("compacted a log"), "{log}");
-    assert!(!log.contains("cannot compact"), "{log}");
+    compaction::a_kill_while_logs_are_compacted_loses_no_keys_last_record(&Folder::new());
 }
 
 #[test]
 fn a_topic_with_both_policies_is_compacted_and_loses_its_beginning() {
-    let data = data_folder();
-    let options = [&OPTIONS[..], &["--log-retention-check-interval-ms", "20"]].concat();
-    let gateway = Gateway::start(data.path(), &options);
-    let mut client = gateway.connect();
-    let mut configs = EAGER.to_vec();
-    configs[0].1 = "compact,delete";
-    configs.push(("retention.bytes", "3000000"));
-    let id = client.create_topic_with("t", 1, &configs);
-    let began = now_ms();
-    let written = fill(&mut client, "t", 4, began);
-    wait_compacted(data.path(), id);
-    let left = read(&mut client, "t");
-    assert!(left.len() < written.len() / 2, "{} are left", left.len());
-    assert_eq!(last_of_each(&left), last_of_each(&written));
-    assert_eq!(client.earliest("t", 0), 0, "it is small enough by now");
-    // Of keys that nothing takes the place of, there are too many.
-    for n in 0..100 {
-        let record = keyed(&format!("own {n}"), Some(&[b'o'; 50_000]), now_ms());
-        put(&mut client, "t", &[record], Compression::None);
-    }
-    wait_for(data.path(), "the beginning is gone", || {
-        client.earliest("t", 0) > written.len() as i64
-    });
-    wait_compacted(data.path(), id);
-    let left = read(&mut client, "t");
-    assert!(left.values().all(|record| record.key.starts_with(b"own ")));
-    assert!(left.len() > 35, "{} are left", left.len());
+    compaction::a_topic_with_both_policies_is_compacted_and_loses_its_beginning(&Folder::new());
 }
 
 #[test]
 fn a_log_that_cannot_be_compacted_stays_as_it_is_and_others_do_not_wait_for_it() {
-    let data = data_folder();
-    let options = [&OPTIONS[2..], &["--shards", "1"]].concat();
-    let off = [&options[..], &["--log-cleaner-enable", "false"]].concat();
-    let mut gateway = Gateway::start(data.path(), &off);
-    let mut client = gateway.connect();
-    let bad = client.create_topic_with("bad", 1, &EAGER);
-    let good = client.create_topic_with("good", 1, &EAGER);
-    let written = fill(&mut client, "bad", 4, now_ms());
-    let last = last_of_each(&fill(&mut client, "good", 3, now_ms()));
-    let plain = segments(data.path(), bad);
-    assert!(plain.len() > 3 && plain.values().all(|compacted| !compacted));
-    assert_eq!(gateway.stop(), Some(0));
-    let second = *plain.keys().nth(1).expect("a second segment");
-    let dir = data.path().join("data/topics").join(bad.to_string());
-    damage(&dir.join(format!("0/{second:020}.log")));
-
-    let admin = ["--admin", "127.0.0.1:0"];
-    let gateway = Gateway::start(data.path(), &[&options[..], &admin].concat());
-    let mut client = gateway.connect();
-    wait_compacted(data.path(), good);
-    assert_eq!(last_of_each(&read(&mut client, "good")), last);
-    let at = Gateway::admin(data.path());
-    let mut scraped = scrape(at);
-    wait_for(data.path(), "one is compacted, one is not", || {
-        scraped = scrape(at);
-        let of = |name| scraped.sum(name);
-        of("tidegate_uncleanable_partitions") == 1.0 && of("tidegate_compactions_total") > 0.0
-    });
-    assert_eq!(scraped.sum("tidegate_compaction_failures_total"), 1.0);
-    assert!(scraped.sum("tidegate_compaction_read_bytes_total") > 3e6);
-    assert!(scraped.sum("tidegate_compaction_written_bytes_total") > 4e5);
-    // What can be read of it is what was there.
-    assert_eq!(segments(data.path(), bad), plain);
-    let (found, _) = fetch_from(&mut client, "bad", 0);
-    assert!(found.iter().all(|(o, record)| written[o] == *record));
-    let log = Gateway::log(data.path());
-    assert_eq!(log.matches("cannot compact a log").count(), 1, "{log}");
-}
-
-/// What `/metrics` says.
-fn scrape(admin: SocketAddr) -> Scrape {
-    let mut stream = TcpStream::connect(admin).expect("the admin pages");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).expect("it is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    Scrape::parse(body)
-}
-
-/// Flips a bit in the middle of a file.
-fn damage(path: &Path) {
-    let mut bytes = std::fs::read(path).expect("the file");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(path, bytes).expect("it is written");
-}
-
-fn alter_topic(client: &mut Client, topic: &str, configs: &[(&str, &str)]) {
-    let config = |(name, value): &(&str, &str)| incremental_alter_configs::AlterableConfig {
-        name: (*name).to_owned().into(),
-        config_operation: 0,
-        value: Some((*value).to_owned().into()),
-    };
-    let request = incremental_alter_configs::Request {
-        resources: vec![incremental_alter_configs::AlterConfigsResource {
-            resource_type: 2,
-            resource_name: topic.to_owned().into(),
-            configs: configs.iter().map(config).collect(),
-        }],
-        validate_only: false,
-    };
-    let response: incremental_alter_configs::Response = client
-        .call(incremental_alter_configs::KEY, 1, &request)
-        .expect("an answer");
-    assert_eq!(response.responses[0].error_code, ErrorCode::NONE);
-}
-
-/// Commits an offset, with as much beside it as there may be.
-fn commit(client: &mut Client, group: &str, offset: i64) {
-    client.commit_offset(group, "t", offset, "m".repeat(4000).into());
-}
-
-fn committed(client: &mut Client, group: &str) -> i64 {
-    let topic = offset_fetch::OffsetFetchRequestTopics {
-        name: "t".into(),
-        partition_indexes: vec![0],
-        ..Default::default()
-    };
-    let request = offset_fetch::Request {
-        groups: vec![offset_fetch::OffsetFetchRequestGroup {
-            group_id: group.to_owned().into(),
-            topics: Some(vec![topic]),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    let error = |a: &offset_fetch::Response| a.groups[0].error_code;
-    let response = client.ask_coordinator(offset_fetch::KEY, 8, &request, error);
-    assert_eq!(error(&response), ErrorCode::NONE);
-    response.groups[0].topics[0].partitions[0].committed_offset
+    compaction::a_log_that_cannot_be_compacted_stays_as_it_is_and_others_do_not_wait_for_it(
+        &Folder::new(),
+    );
 }
 
 #[test]
 fn many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were() {
-    const GROUPS: i64 = 10;
-    let data = data_folder();
-    let options = [&OPTIONS[..], &["--offsets-topic-num-partitions", "1"]].concat();
-    let mut gateway = Gateway::start(data.path(), &options);
-    let mut client = gateway.connect();
-    client.create_topic("t", 1);
-    client.coordinator("g0");
-    let offsets = "__consumer_offsets";
-    alter_topic(&mut client, offsets, &EAGER[1..]);
-    for round in 1..=3 {
-        let from = client.latest(offsets, 0);
-        for n in 0..1000 {
-            commit(&mut client, &format!("g{}", n % GROUPS), round * 10_000 + n);
-        }
-        assert_eq!(client.latest(offsets, 0), from + 1000);
-        wait_for(data.path(), "few commits are left", || {
-            read(&mut client, offsets).len() < 400
-        });
-        match round {
-            1 => assert_eq!(gateway.stop(), Some(0)),
-            _ => gateway.kill(),
-        }
-        gateway = Gateway::start(data.path(), &options);
-        client = gateway.connect();
-        for group in 0..GROUPS {
-            let last = round * 10_000 + 1000 - GROUPS + group;
-            assert_eq!(committed(&mut client, &format!("g{group}")), last);
-        }
-    }
+    compaction::many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were(
+        &Folder::new(),
+    );
 }

@@ -1,6 +1,7 @@
 //! A gateway process to test against, and a plain client for it.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod compaction;
 pub mod load;
 pub mod places;
 pub mod prometheus;

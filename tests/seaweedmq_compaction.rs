@@ -1,0 +1,202 @@
+//! Compacted topics in SeaweedFS. What is tried on any store is in [`common::compaction`].
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::compaction::{self, EAGER, Site, Topic, fill, last_of_each, read, wait_compacted};
+use common::weed::{Weed, list, wait, wait_for};
+use common::{Gateway, data_folder, now_ms};
+use tidegate::bridge::{Entry, FileChunk};
+
+/// A SeaweedFS, and a folder for gateways' logs.
+struct Place {
+    weed: Weed,
+    data: tempfile::TempDir,
+}
+
+impl Place {
+    fn start() -> Self {
+        Place {
+            weed: Weed::start(),
+            data: data_folder(),
+        }
+    }
+
+    /// The entries of the segments of partition 0, of one, by name.
+    fn entries(&self, folder: &str) -> Vec<Entry> {
+        let (_thread, bridge) = self.weed.bridge();
+        let mut path = format!("/topics/kafka/{folder}");
+        // The generation, and the partition's range.
+        for _ in 0..2 {
+            let mut below = list(&bridge, &path).into_iter();
+            let Some(below) = below.find(|entry| entry.is_directory) else {
+                return Vec::new();
+            };
+            path = format!("{path}/{}", below.name);
+        }
+        list(&bridge, &path)
+    }
+
+    fn chunks(&self, folder: &str) -> Vec<FileChunk> {
+        let entries = self.entries(folder).into_iter();
+        entries.flat_map(|entry| entry.chunks).collect()
+    }
+}
+
+fn base_offset(entry: &Entry) -> i64 {
+    let bytes = &entry.extended["offset_min"][..];
+    i64::from_be_bytes(bytes.try_into().expect("8 bytes"))
+}
+
+impl Site for Place {
+    fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    fn gateway(&self, options: &[&str]) -> Gateway {
+        self.weed.gateway(self.data.path(), None, options)
+    }
+
+    fn segments(&self, (name, _): Topic) -> BTreeMap<i64, bool> {
+        let entries = self.entries(name).into_iter();
+        let segment = |entry: Entry| (base_offset(&entry), entry.extended["tidegate"][0] == 2);
+        entries.map(segment).collect()
+    }
+
+    /// Removes one of its chunks.
+    fn damage(&self, (name, _): Topic, base: i64) {
+        let (_thread, bridge) = self.weed.bridge();
+        let entries = self.entries(name);
+        let entry = entries.iter().find(|entry| base_offset(entry) == base);
+        let chunks = &entry.expect("the segment's entry").chunks;
+        wait(bridge.discard(&chunks[chunks.len() / 2])).expect("it is gone");
+    }
+
+    /// The names of segments are those of SeaweedMQ, and what they list is there.
+    fn inspect(&self, (name, _): Topic) {
+        let entries = self.entries(name);
+        assert!(entries.is_sorted_by(|a, b| base_offset(a) < base_offset(b)));
+        let (_thread, bridge) = self.weed.bridge();
+        for chunk in entries.iter().flat_map(|entry| &entry.chunks) {
+            let read = wait(bridge.read(chunk, 0..chunk.size));
+            assert_eq!(read.expect("the chunk").len() as u64, chunk.size);
+        }
+    }
+}
+
+#[test]
+fn who_reads_finds_the_last_record_of_each_key_at_its_offset() {
+    compaction::who_reads_finds_the_last_record_of_each_key_at_its_offset(&Place::start());
+}
+
+#[test]
+fn tombstones_go_in_time_and_what_they_deleted_at_once() {
+    compaction::tombstones_go_in_time_and_what_they_deleted_at_once(&Place::start());
+}
+
+#[test]
+fn a_kill_while_logs_are_compacted_loses_no_keys_last_record() {
+    compaction::a_kill_while_logs_are_compacted_loses_no_keys_last_record(&Place::start());
+}
+
+#[test]
+fn a_topic_with_both_policies_is_compacted_and_loses_its_beginning() {
+    compaction::a_topic_with_both_policies_is_compacted_and_loses_its_beginning(&Place::start());
+}
+
+#[test]
+fn a_log_that_cannot_be_compacted_stays_as_it_is_and_others_do_not_wait_for_it() {
+    compaction::a_log_that_cannot_be_compacted_stays_as_it_is_and_others_do_not_wait_for_it(
+        &Place::start(),
+    );
+}
+
+#[test]
+fn many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were() {
+    compaction::many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were(
+        &Place::start(),
+    );
+}
+
+#[test]
+fn what_was_compacted_away_leaves_the_volumes() {
+    let place = Place::start();
+    let options = ["--checkpoint-interval-ms", "20", "--log-cleaner-backoff-ms"];
+    let mut gateway = place.gateway(&[&options[..], &["3600000"]].concat());
+    let mut client = gateway.connect();
+    let topic = ("t", client.create_topic_with("t", 1, &EAGER));
+    let written = fill(&mut client, "t", 6, now_ms());
+    wait_for("all of it is in segments", || {
+        let bytes = place
+            .chunks("t")
+            .iter()
+            .map(|chunk| chunk.size)
+            .sum::<u64>();
+        bytes > 6_000_000
+    });
+    let before = place.chunks("t");
+    assert_eq!(gateway.stop(), Some(0));
+    let gateway = place.gateway(&[&options[..], &["10"]].concat());
+    wait_compacted(&place, topic);
+    let after = place.chunks("t");
+    let size = |chunks: &[FileChunk]| chunks.iter().map(|chunk| chunk.size).sum::<u64>();
+    assert!(size(&after) < size(&before) / 2, "{after:?}");
+    assert!(after.len() < before.len());
+    let (_thread, bridge) = place.weed.bridge();
+    let is_listed = |chunk: &&FileChunk| after.iter().any(|one| one.file_id == chunk.file_id);
+    let (kept, gone): (Vec<_>, Vec<_>) = before.iter().partition(is_listed);
+    assert!(gone.len() > kept.len());
+    // The filer removes them some time later.
+    wait_for("chunks that no entry lists are gone", || {
+        gone.iter()
+            .all(|chunk| wait(bridge.read(chunk, 0..chunk.size)).is_err())
+    });
+    let mut client = gateway.connect();
+    assert_eq!(
+        last_of_each(&read(&mut client, "t")),
+        last_of_each(&written)
+    );
+}
+
+#[test]
+fn a_gateway_that_was_taken_over_from_in_the_midst_of_it_harms_nothing() {
+    let place = Place::start();
+    let slow = [
+        "--shards",
+        "1",
+        "--checkpoint-interval-ms",
+        "20",
+        "--log-cleaner-backoff-ms",
+        "10",
+        "--log-cleaner-io-max-bytes-per-second",
+        "4MiB",
+    ];
+    let first = place.gateway(&slow);
+    let mut client = first.connect();
+    let topic = ("t", client.create_topic_with("t", 1, &EAGER));
+    let written = fill(&mut client, "t", 8, now_ms());
+    let second = place.gateway(&["--log-cleaner-enable", "false"]);
+    let mut client = second.connect();
+    let check = |client: &mut common::Client| {
+        let left = read(client, "t");
+        assert!(
+            left.iter()
+                .all(|(offset, record)| written[offset] == *record)
+        );
+        assert_eq!(last_of_each(&left), last_of_each(&written));
+        left
+    };
+    let left = check(&mut client);
+    let segments = place.segments(topic);
+    // What the first one still had in hand is over when it has noticed.
+    wait_for("the first one has noticed", || {
+        Gateway::log(place.data()).contains("another gateway")
+    });
+    drop(first);
+    assert_eq!(place.segments(topic), segments);
+    drop(second);
+    let third = place.gateway(&slow[..2]);
+    assert_eq!(check(&mut third.connect()), left);
+}
