@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::compaction::{self, EAGER, Site, Topic, fill, last_of_each, read, wait_compacted};
-use common::weed::{Weed, list, wait, wait_for};
+use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Gateway, data_folder, now_ms};
 use tidegate::bridge::{Entry, FileChunk};
 
@@ -24,23 +24,27 @@ impl Place {
         }
     }
 
-    /// The entries of the segments of partition 0, of one, by name.
-    fn entries(&self, folder: &str) -> Vec<Entry> {
+    /// The folder of partition 0 of a topic that has one. The filer has it when something is in it.
+    fn folder(&self, topic: &str) -> Option<String> {
         let (_thread, bridge) = self.weed.bridge();
-        let mut path = format!("/topics/kafka/{folder}");
-        // The generation, and the partition's range.
-        for _ in 0..2 {
-            let mut below = list(&bridge, &path).into_iter();
-            let Some(below) = below.find(|entry| entry.is_directory) else {
-                return Vec::new();
-            };
-            path = format!("{path}/{}", below.name);
-        }
-        list(&bridge, &path)
+        let below = |path: String| {
+            let mut entries = list(&bridge, &path).into_iter();
+            let below = entries.find(|entry| entry.is_directory)?;
+            Some(format!("{path}/{}", below.name))
+        };
+        let generation = below(format!("/topics/kafka/{topic}"))?;
+        below(generation)
     }
 
-    fn chunks(&self, folder: &str) -> Vec<FileChunk> {
-        let entries = self.entries(folder).into_iter();
+    /// Its segments, by name.
+    fn entries(&self, topic: &str) -> Vec<Entry> {
+        let (_thread, bridge) = self.weed.bridge();
+        let folder = self.folder(topic);
+        folder.map_or_else(Vec::new, |folder| list(&bridge, &folder))
+    }
+
+    fn chunks(&self, topic: &str) -> Vec<FileChunk> {
+        let entries = self.entries(topic).into_iter();
         entries.flat_map(|entry| entry.chunks).collect()
     }
 }
@@ -74,7 +78,7 @@ impl Site for Place {
         wait(bridge.discard(&chunks[chunks.len() / 2])).expect("it is gone");
     }
 
-    /// The names of segments are those of SeaweedMQ, and what they list is there.
+    /// Segments are in order, what they list is there, and the filer gives all of it.
     fn inspect(&self, (name, _): Topic) {
         let entries = self.entries(name);
         assert!(entries.is_sorted_by(|a, b| base_offset(a) < base_offset(b)));
@@ -82,6 +86,18 @@ impl Site for Place {
         for chunk in entries.iter().flat_map(|entry| &entry.chunks) {
             let read = wait(bridge.read(chunk, 0..chunk.size));
             assert_eq!(read.expect("the chunk").len() as u64, chunk.size);
+        }
+        let filer = self.weed.address(Part::Filer);
+        let folder = self.folder(name).expect("it has segments");
+        for entry in &entries {
+            let size = entry.chunks.iter().map(|chunk| chunk.size).sum::<u64>();
+            let given = get(&filer, &format!("{folder}/{}", entry.name));
+            let length = format!("Content-Length: {size}\r\n");
+            assert!(
+                given.contains(&length),
+                "{}",
+                &given[..given.len().min(500)]
+            );
         }
     }
 }

@@ -306,17 +306,12 @@ impl<F: Files> Run<F> {
         Ok(false)
     }
 
-    /// The next batches of a source. `None` at its end.
-    fn read(
-        &mut self,
-        source: &Source<F::Name>,
-        reader: Option<F::Reader>,
-    ) -> Result<Option<(F::Reader, Vec<Batch>)>, CompactionError> {
-        let mut reader = reader.map_or_else(|| self.files.open(source), Ok)?;
-        let batches = self.files.read(&mut reader)?;
+    /// The next batches of a segment.
+    fn read(&mut self, reader: &mut F::Reader) -> Result<Vec<Batch>, CompactionError> {
+        let batches = self.files.read(reader)?;
         let bytes = batches.iter().map(|batch| batch.bytes().len() as u64);
         self.report.bytes_read += bytes.sum::<u64>();
-        Ok((!batches.is_empty()).then_some((reader, batches)))
+        Ok(batches)
     }
 
     fn index(
@@ -327,13 +322,8 @@ impl<F: Files> Run<F> {
         let Some(source) = self.sources.get(at).copied() else {
             return Ok(self.begin_filter(self.upper));
         };
-        let Some((reader, batches)) = self.read(&source, reader)? else {
-            self.stage = Stage::Index {
-                at: at + 1,
-                reader: None,
-            };
-            return Ok(Step::More);
-        };
+        let mut reader = reader.map_or_else(|| self.files.open(&source), Ok)?;
+        let batches = self.read(&mut reader)?;
         for batch in &batches {
             if is_kept_whole(batch) || batch.last_offset() < self.dirty_from {
                 continue;
@@ -343,9 +333,15 @@ impl<F: Files> Run<F> {
                 return Ok(self.begin_filter(offset));
             }
         }
-        self.stage = Stage::Index {
-            at,
-            reader: Some(reader),
+        self.stage = match batches.is_empty() {
+            false => Stage::Index {
+                at,
+                reader: Some(reader),
+            },
+            true => Stage::Index {
+                at: at + 1,
+                reader: None,
+            },
         };
         Ok(Step::More)
     }
@@ -415,9 +411,11 @@ impl<F: Files> Run<F> {
         reader: Option<F::Reader>,
         out: &mut Out<F::Draft>,
     ) -> Result<Option<F::Reader>, CompactionError> {
-        let Some((reader, batches)) = self.read(source, reader)? else {
+        let mut reader = reader.map_or_else(|| self.files.open(source), Ok)?;
+        let batches = self.read(&mut reader)?;
+        if batches.is_empty() {
             return Ok(None);
-        };
+        }
         let mut left = Vec::with_capacity(batches.len());
         for batch in batches {
             let judged = self.judge(&batch);

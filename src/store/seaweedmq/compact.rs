@@ -110,7 +110,8 @@ impl Files for Folder {
     }
 
     fn first_ms(&self, source: &Source) -> io::Result<i64> {
-        let table = self.look_up(&source.name)?;
+        let (shared, segment) = (&self.shared, &source.name);
+        let table = shared.tables.get_or_look_up(shared, &self.dir, segment)?;
         Ok(table.first_timestamp)
     }
 

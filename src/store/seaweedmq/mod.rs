@@ -6,7 +6,8 @@
 //! [`journal`], in a transaction that proves that the store still is this gateway's ([`fence`]). It is
 //! durable as SeaweedFS's volumes and filer are. Segments take over what the journal has soon after.
 //! They are at most 128 MiB, and of 512 chunks of 64 KiB or more, so there are 8 to 32 of the filer's
-//! entries for each GiB of a partition, and one for each that is rolled by age.
+//! entries for each GiB of a partition, and one for each that is rolled by age. What compaction leaves of
+//! several becomes one ([`compact`]).
 //!
 //! The plans of this store block the thread that they run on, and wait there for [`crate::bridge`].
 

@@ -413,7 +413,7 @@ impl Tables {
     }
 
     /// One that is not as the segment is known to be is from before it was compacted.
-    fn get_or_look_up(
+    pub fn get_or_look_up(
         &self,
         shared: &Shared,
         dir: &str,
