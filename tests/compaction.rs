@@ -105,3 +105,8 @@ fn many_commits_do_not_make_the_offsets_topic_grow_and_groups_are_as_they_were()
         &Folder::new(),
     );
 }
+
+#[test]
+fn what_compaction_replaced_does_not_come_back_after_a_kill() {
+    compaction::what_compaction_replaced_does_not_come_back_after_a_kill(&Folder::new());
+}

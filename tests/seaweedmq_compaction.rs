@@ -5,7 +5,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::compaction::{self, EAGER, Site, Topic, fill, last_of_each, read, wait_compacted};
+use common::compaction::{
+    self, EAGER, Site, Topic, fill, last_of_each, put_one, read, wait_compacted,
+};
 use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Gateway, data_folder, now_ms};
 use tidegate::bridge::{Entry, FileChunk};
@@ -215,4 +217,37 @@ fn a_gateway_that_was_taken_over_from_in_the_midst_of_it_harms_nothing() {
     drop(second);
     let third = place.gateway(&slow[..2]);
     assert_eq!(check(&mut third.connect()), left);
+}
+
+#[test]
+fn what_compaction_replaced_does_not_come_back_after_a_kill() {
+    compaction::what_compaction_replaced_does_not_come_back_after_a_kill(&Place::start());
+}
+
+#[test]
+fn what_the_journal_still_has_of_segments_that_are_gone_does_not_come_back() {
+    let place = Place::start();
+    // All is committed before any of it is in segments, and no commit comes after that.
+    let options = ["--checkpoint-interval-ms", "3000"];
+    let backoff = ["--log-cleaner-backoff-ms", "10"];
+    let mut gateway = place.gateway(&[options, backoff].concat());
+    let mut client = gateway.connect();
+    let topic = ("t", client.create_topic_with("t", 1, &EAGER));
+    let written = fill(&mut client, "t", 3, now_ms());
+    wait_compacted(&place, topic);
+    let left = read(&mut client, "t");
+    gateway.kill();
+    let often = ["--checkpoint-interval-ms", "20"];
+    let gateway = place.gateway(&[often, ["--log-cleaner-enable", "false"]].concat());
+    let mut client = gateway.connect();
+    assert_eq!(read(&mut client, "t"), left);
+    // What was found goes with the next checkpoint.
+    put_one(&mut client, "t");
+    assert_eq!(last_of_each(&left), last_of_each(&written));
+    let log = Gateway::log(place.data());
+    assert!(
+        log.contains("brought the journal's records into segments"),
+        "{log}"
+    );
+    wait_compacted(&place, topic);
 }

@@ -95,6 +95,11 @@ fn put(client: &mut Client, topic: &str, records: &[Keyed], codec: Compression) 
     answer.base_offset
 }
 
+pub fn put_one(client: &mut Client, topic: &str) {
+    let record = keyed("one more", Some(b"value"), now_ms());
+    put(client, topic, &[record], Compression::None);
+}
+
 /// The records of the batches that one fetch gives, and where to go on.
 fn fetch_from(client: &mut Client, topic: &str, offset: i64) -> (Vec<(i64, Keyed)>, i64) {
     let response = client.fetch(&fetch_request(topic, &[(0, offset)], 100, 1));
@@ -353,6 +358,25 @@ pub fn a_kill_while_logs_are_compacted_loses_no_keys_last_record(site: &impl Sit
     let log = Gateway::log(site.data());
     assert!(log.contains("compacted a log"), "{log}");
     assert!(!log.contains("cannot compact"), "{log}");
+}
+
+pub fn what_compaction_replaced_does_not_come_back_after_a_kill(site: &impl Site) {
+    let mut gateway = start(site, &[]);
+    let mut client = gateway.connect();
+    let mut configs = EAGER.to_vec();
+    configs[3].1 = "3600000";
+    assert_eq!(configs[3].0, "file.delete.delay.ms");
+    client.create_topic_with("t", 1, &configs);
+    let written = fill(&mut client, "t", 4, now_ms());
+    wait_for(site, "few records are left", || {
+        read(&mut client, "t").len() < 200
+    });
+    gateway.kill();
+    let gateway = start(site, &["--log-cleaner-enable", "false"]);
+    let left = read(&mut gateway.connect(), "t");
+    assert!(left.len() < 200, "{} are left", left.len());
+    assert!(left.iter().all(|(o, record)| written[o] == *record));
+    assert_eq!(last_of_each(&left), last_of_each(&written));
 }
 
 pub fn a_topic_with_both_policies_is_compacted_and_loses_its_beginning(site: &impl Site) {

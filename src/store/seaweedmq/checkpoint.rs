@@ -49,15 +49,6 @@ pub fn encode<R: Replay>(start: i64, next_offset: i64, sealed: &[Segment], state
     out
 }
 
-/// Where the log ended: all before is in segments. `None` if the bytes are no checkpoint.
-pub fn next_offset(bytes: &[u8]) -> Option<i64> {
-    let (body, crc) = bytes.split_last_chunk::<4>()?;
-    let is_whole = crc32c::crc32c(body).to_be_bytes() == *crc;
-    let mut rest = body.strip_prefix(MAGIC).filter(|_| is_whole)?;
-    rest.try_get_i64().ok()?;
-    rest.try_get_i64().ok()
-}
-
 /// `None` if the bytes are none.
 pub fn decode<R: Replay>(bytes: &[u8]) -> Option<Checkpoint<R>> {
     let (mut body, crc) = bytes.split_last_chunk::<4>()?;
@@ -116,10 +107,8 @@ mod tests {
             state,
         };
         assert_eq!(decode(&bytes), Some(expected));
-        assert_eq!(next_offset(&bytes), Some(25));
         for at in 0..bytes.len() {
             assert_eq!(decode::<State>(&bytes[..at]), None);
-            assert_eq!(next_offset(&bytes[..at]), None);
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             assert_eq!(decode::<State>(&changed), None);

@@ -7,9 +7,7 @@
 //! retention do; a start that finds them there sees that they lie within a compacted one.
 //!
 //! So segments change without a checkpoint. One that listed them would be wrong after a crash: a log is
-//! compacted when its last one lists none, and the next start asks the filer for all of them. Nor is
-//! anything compacted that a checkpoint has not left behind: the journal may have records of it, which a
-//! start would put into segments that are not there any more.
+//! compacted when its last one lists none, and the next start asks the filer for all of them.
 
 use std::io;
 use std::sync::Arc;

@@ -33,11 +33,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use prost::Message;
 use shards::lock;
 
-use super::checkpoint;
 use super::fence::{Fence, FenceError};
-use super::layout::{ROOT, checkpoints_dir, time_name};
+use super::layout::{ROOT, time_name};
 use super::merge::{Joined, join, join_new};
-use super::recovery::{damaged, is_damage};
+use super::recovery::is_damage;
 use super::segment::{Chunk, Open, Piece, Place, Table};
 use super::{
     AWAY, CHUNK_BYTES, PARTITIONS_AT_ONCE, Patience, Shared, UPLOADS_AT_ONCE, attributes, content,
@@ -645,7 +644,8 @@ async fn read_record(shared: &Shared, directory: &str, entry: Entry) -> io::Resu
 }
 
 /// The segments of a partition with what the journal has more than they. The process may have ended when
-/// some were stored.
+/// some were stored. One that is gone, by retention or compaction, may be made again: the checkpoint, or a
+/// segment that it lies within, tells so.
 async fn absorb(
     shared: &Shared,
     id: PartitionId,
@@ -656,9 +656,8 @@ async fn absorb(
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
     let dir = shared.known_dir(id)?;
-    let stored = stored_before(shared, id).await?;
     let mut tables: Vec<(Table, bool)> = Vec::new();
-    for piece in pieces.iter().filter(|piece| piece.next_offset > stored) {
+    for piece in pieces {
         let is_of = |(table, _): &(Table, bool)| table.segment.name_s == piece.name_s;
         if !tables.last().is_some_and(is_of) {
             let name = time_name(piece.name_s);
@@ -692,17 +691,6 @@ async fn absorb(
         joined.push((dir.clone(), table));
     }
     Ok(joined)
-}
-
-/// The offset before which a partition's checkpoint says that all is in segments. Those may be gone, or in
-/// others by compaction.
-async fn stored_before(shared: &Shared, id: PartitionId) -> io::Result<i64> {
-    let dir = checkpoints_dir(&id.topic);
-    let found = shared.bridge.lookup(&dir, &id.index.to_string()).await;
-    match found.map_err(failed)? {
-        Some(saved) => checkpoint::next_offset(&saved.content).ok_or_else(|| damaged(id)),
-        None => Ok(0),
-    }
 }
 
 #[cfg(test)]

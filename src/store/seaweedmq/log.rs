@@ -305,6 +305,8 @@ impl Log {
 
     /// The checkpoint planned last is durable.
     pub fn checkpointed(&mut self) {
+        // It has stored them.
+        self.take_sealed();
         self.checkpointed = self.checkpointing;
         self.free = self.free_next;
     }

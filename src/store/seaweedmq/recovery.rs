@@ -162,7 +162,7 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     )
 }
 
-pub(super) fn damaged(id: PartitionId) -> io::Error {
+fn damaged(id: PartitionId) -> io::Error {
     let path = format!("{}/{}", checkpoints_dir(&id.topic), id.index);
     let text =
         format!("the checkpoint {path} is damaged; remove it to have all segments read instead");
@@ -257,7 +257,7 @@ async fn recover_one<R: Replay>(
 }
 
 /// Whether a segment is one of those in whose place a compacted one, the last before it, is: a process
-/// ended before it removed it.
+/// ended before it removed it, or the journal had it still.
 fn is_replaced(before: Option<&Table>, table: &Table) -> bool {
     before.is_some_and(|before| {
         let ends_within = table.segment.next_offset <= before.segment.next_offset;
