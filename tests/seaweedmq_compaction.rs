@@ -110,6 +110,11 @@ fn who_reads_finds_the_last_record_of_each_key_at_its_offset() {
 }
 
 #[test]
+fn behind_a_hole_at_the_end_of_a_chunk_or_segment_the_next_one_is_read() {
+    compaction::behind_a_hole_at_the_end_of_a_chunk_or_segment_the_next_one_is_read(&Place::start());
+}
+
+#[test]
 fn tombstones_go_in_time_and_what_they_deleted_at_once() {
     compaction::tombstones_go_in_time_and_what_they_deleted_at_once(&Place::start());
 }

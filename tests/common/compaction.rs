@@ -102,7 +102,20 @@ pub fn put_one(client: &mut Client, topic: &str) {
 
 /// The records of the batches that one fetch gives, and where to go on.
 fn fetch_from(client: &mut Client, topic: &str, offset: i64) -> (Vec<(i64, Keyed)>, i64) {
-    let response = client.fetch(&fetch_request(topic, &[(0, offset)], 100, 1));
+    fetch_some(client, topic, offset, i32::MAX)
+}
+
+/// The same; of more than one batch no more than fit.
+fn fetch_some(
+    client: &mut Client,
+    topic: &str,
+    offset: i64,
+    max_bytes: i32,
+) -> (Vec<(i64, Keyed)>, i64) {
+    let mut request = fetch_request(topic, &[(0, offset)], 100, 1);
+    let partition = &mut request.topics[0].partitions[0];
+    partition.partition_max_bytes = partition.partition_max_bytes.min(max_bytes);
+    let response = client.fetch(&request);
     let response = response.expect("an answer");
     let data = &response.responses[0].partitions[0];
     assert_eq!(data.error_code, ErrorCode::NONE);
@@ -257,6 +270,38 @@ fn epoch_end(client: &mut Client, topic: &str, leader_epoch: i32) -> (i32, i64) 
     let found = &response.topics[0].partitions[0];
     assert_eq!(found.error_code, ErrorCode::NONE);
     (found.leader_epoch, found.end_offset)
+}
+
+pub fn behind_a_hole_at_the_end_of_a_chunk_or_segment_the_next_one_is_read(site: &impl Site) {
+    let gateway = start(site, &[]);
+    let mut client = gateway.connect();
+    client.create_topic_with("t", 1, &EAGER);
+    let mut written = BTreeMap::new();
+    // Of the ten batches of each segment three have a key that comes again, the last one among them. None
+    // of the last segment has one, which is not compacted.
+    for number in 0..45 {
+        let key = match number % 10 {
+            2 | 8 | 9 if number < 40 => format!("again {}", number % 10),
+            _ => format!("once {number}"),
+        };
+        let record = keyed(&key, Some(&noise(number, 100_000)), now_ms());
+        let records = [record.clone()];
+        let base = put(&mut client, "t", &records, Compression::None);
+        written.insert(base, record);
+    }
+    let expected = last_of_each(&written);
+    wait_for(site, "the last ones are left", || {
+        read(&mut client, "t") == expected
+    });
+    for offset in 0..45 {
+        let (found, _) = fetch_some(&mut client, "t", offset, 1);
+        let found: Vec<_> = found.iter().map(|(offset, _)| *offset).collect();
+        let behind = expected.range(offset..).next();
+        assert_eq!(
+            found,
+            behind.map(|(o, _)| *o).into_iter().collect::<Vec<_>>()
+        );
+    }
 }
 
 /// Deletes half of the keys between two others' values.

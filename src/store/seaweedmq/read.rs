@@ -413,17 +413,21 @@ impl Tables {
     }
 
     /// One that is not as the segment is known to be is from before it was compacted.
+    fn get(&self, dir: &str, segment: &Segment) -> Option<Arc<Table>> {
+        let name = segment.name();
+        let kept = self.locked().get(&format!("{dir}/{name}"));
+        kept.filter(|table| table.segment == *segment)
+    }
+
     pub fn get_or_look_up(
         &self,
         shared: &Shared,
         dir: &str,
         segment: &Segment,
     ) -> io::Result<Arc<Table>> {
-        let name = segment.name();
-        let known = self.locked().get(&format!("{dir}/{name}"));
-        match known.filter(|table| table.segment == *segment) {
+        match self.get(dir, segment) {
             Some(table) => Ok(table),
-            None => self.look_up(shared, dir, &name),
+            None => self.look_up(shared, dir, &segment.name()),
         }
     }
 
@@ -481,6 +485,21 @@ mod tests {
         assert_eq!(len(19, 1000), 110);
         assert_eq!(len(39, 1000), 30);
         assert_eq!(len(40, 1000), 0);
+    }
+
+    #[test]
+    fn a_table_from_before_its_segment_was_compacted_is_not_used() {
+        let tables = Tables::default();
+        let before = Arc::new(Table::begun(1_700_000_000, 5));
+        tables.keep("/a", before.clone());
+        assert_eq!(tables.get("/a", &before.segment), Some(before.clone()));
+        assert_eq!(tables.get("/b", &before.segment), None);
+        let mut compacted = Table::clone(&before);
+        compacted.segment.clean_offset = Some(9);
+        assert_eq!(tables.get("/a", &compacted.segment), None);
+        tables.keep("/a", Arc::new(compacted.clone()));
+        let found = tables.get("/a", &compacted.segment);
+        assert_eq!(found.as_deref(), Some(&compacted));
     }
 
     #[test]
