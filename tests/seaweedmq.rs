@@ -12,7 +12,7 @@ use common::weed::{Part, Weed, get, list, wait, wait_for};
 use common::{Client, Gateway, batch, data_folder, fetch_request};
 use tidegate::bridge::Entry;
 use tidegate::record::{Builder, Compression, split_first};
-use tidegate::wire::{ErrorCode, find_coordinator, offset_commit, offset_fetch};
+use tidegate::wire::{ErrorCode, fetch, find_coordinator, offset_commit, offset_fetch};
 
 /// A SeaweedFS, and a folder for gateways' logs.
 struct Place {
@@ -561,4 +561,47 @@ fn assert_counted(answer: &str, commits: usize, are_in_volumes: bool) {
     assert!(scrape.sum("tidegate_last_commit_timestamp_seconds") > 1e9);
     assert_eq!(scrape.sum("tidegate_store_fenced"), 0.0);
     assert!(scrape.sum("tidegate_seaweedfs_peer_up") >= 3.0, "{page}");
+}
+
+#[test]
+fn answers_that_clients_do_not_take_cost_no_more_than_one_for_each() {
+    const CLIENTS: usize = 4;
+    const RECORD: usize = 1_000_000;
+    let place = Place::start();
+    // What is not in the tail any more is read from volumes.
+    let own = ["--shards", "1", "--tail-memory", "1MiB"];
+    let gateway = place.gateway(&[&own[..], &["--admin", "127.0.0.1:0"]].concat());
+    let mut client = gateway.connect();
+    client.create_topic("t", 1);
+    for _ in 0..20 {
+        let answer = client.produce("t", 0, batch(&[&[3; RECORD]], None));
+        assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
+    }
+    let before = gateway.resident_bytes();
+    let mut request = fetch_request("t", &[(0, 0)], 0, 1);
+    request.topics[0].partitions[0].partition_max_bytes = 20 << 20;
+    let mut lazy: Vec<_> = (0..CLIENTS).map(|_| gateway.connect()).collect();
+    for client in &mut lazy {
+        for _ in 0..30 {
+            client.send(fetch::KEY, 11, &request).expect("it is sent");
+        }
+    }
+    let admin = Gateway::admin(place.data.path()).to_string();
+    let metric = |name, labels: &[_]| {
+        let answer = get(&admin, "/metrics");
+        let (_, page) = answer.split_once("\r\n\r\n").expect("a page");
+        Scrape::parse(page).get(name, labels).unwrap_or_default()
+    };
+    wait_for("each has an answer", || {
+        let labels = [("shard", "0"), ("budget", "answer")];
+        metric("tidegate_memory_bytes", &labels) > (CLIENTS * 15 * RECORD) as f64
+    });
+    // Chunks are read once for all, and not copied.
+    let grown = gateway.peak_bytes().saturating_sub(before);
+    assert!(grown < (4 * 20 + 16) << 20, "{grown} bytes");
+    let read = metric(
+        "tidegate_seaweedfs_chunk_reads_total",
+        &[("source", "volume")],
+    );
+    assert!(read < 40.0, "{read} reads of about 20 chunks");
 }

@@ -131,10 +131,12 @@ impl Part {
         let mut missing = false;
         let swaps = cold.plan.swaps();
         match cold.plan.run() {
-            Ok(bytes) if cold.oversize || bytes.len() <= cold.max_bytes => {
-                self.fetched.batches = vec![bytes]
+            Ok(batches) => {
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
+                if cold.oversize || bytes <= cold.max_bytes {
+                    self.fetched.batches = batches;
+                }
             }
-            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing = true,
             Err(error) => {
                 log_limited!(error, partition = %cold.id, %error, "cannot read records from a segment; {WHAT_TO_DO}");

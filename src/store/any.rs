@@ -629,8 +629,12 @@ pub enum ReadPlan {
 
 impl ReadPlan {
     /// Whole batches with their CRCs checked and their offsets one after the other. Blocking.
-    pub fn run(self) -> io::Result<Bytes> {
-        either!(ReadPlan, self, plan => plan.run(), ReadPlan::Adopted(plan) => plan.run())
+    pub fn run(self) -> io::Result<Vec<Bytes>> {
+        match self {
+            ReadPlan::Local(plan) => plan.run().map(|bytes| vec![bytes]),
+            ReadPlan::SeaweedMq(plan) => plan.run(),
+            ReadPlan::Adopted(plan) => plan.run(),
+        }
     }
 
     /// See [`Log::is_outdated`].

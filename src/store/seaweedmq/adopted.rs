@@ -485,7 +485,7 @@ pub struct ReadPlan {
 impl ReadPlan {
     /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
     /// Blocking.
-    pub fn run(self) -> io::Result<bytes::Bytes> {
+    pub fn run(self) -> io::Result<Vec<bytes::Bytes>> {
         let read = |file: &File| {
             let read = self.read(file);
             read.map_err(|error| file.described(self.id, error))
@@ -497,7 +497,7 @@ impl ReadPlan {
         }
     }
 
-    fn read(&self, file: &File) -> io::Result<bytes::Bytes> {
+    fn read(&self, file: &File) -> io::Result<Vec<bytes::Bytes>> {
         let chunks = file.chunks(&self.shared)?;
         let offset = self.offset.max(file.base_offset);
         let foreign = |at: usize| self.shared.chunks.foreign(&self.shared, &chunks[at]);

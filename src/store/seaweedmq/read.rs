@@ -4,19 +4,25 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::FutureExt;
 use futures::executor::block_on;
+use futures::future::{BoxFuture, Shared as SharedFuture, WeakShared};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use shards::lock;
 
 use super::codec::{self, Batches, Damaged};
 use super::segment::{Chunk, Place, Segment, Table};
-use super::{READS_AT_ONCE, Shared, failed};
+use super::{READS_AT_ONCE, Shared, failed, like};
 use crate::bridge::{BridgeError, FileChunk};
 use crate::store::PartitionId;
 
 /// Tables of sealed segments that are kept.
 const TABLES_MAX: usize = 256;
+/// Reads under way that are kept in mind, those that were given up among them.
+const READS_MAX: usize = 1024;
+/// What is smaller than its chunk by this factor does not keep it in memory.
+const SMALL_PART: usize = 2;
 
 /// Where to read.
 pub(super) enum Source {
@@ -50,7 +56,7 @@ pub struct ReadPlan {
 impl ReadPlan {
     /// Whole batches from the one that holds the offset on: at least one, and then as many as fit.
     /// Blocking.
-    pub fn run(self) -> io::Result<Bytes> {
+    pub fn run(self) -> io::Result<Vec<Bytes>> {
         for source in self.sources {
             let segment = source.segment();
             let found = with_table(&self.shared, &self.dir, source, |table| {
@@ -61,7 +67,7 @@ impl ReadPlan {
                 return Ok(found);
             }
         }
-        Ok(Bytes::new())
+        Ok(Vec::new())
     }
 }
 
@@ -107,7 +113,7 @@ fn lost(error: io::Error) -> io::Error {
 }
 
 /// Nothing if the segment has nothing at the offset or behind it.
-fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
+fn read(shared: &Shared, table: &Table, offset: i64, max_bytes: usize) -> io::Result<Vec<Bytes>> {
     let mut first = table.chunk_of(offset);
     loop {
         let (found, chunks) = read_from(shared, table, first, offset, max_bytes)?;
@@ -126,7 +132,7 @@ fn read_from(
     first: usize,
     offset: i64,
     max_bytes: usize,
-) -> io::Result<(Bytes, usize)> {
+) -> io::Result<(Vec<Bytes>, usize)> {
     let (mut expected, mut files) = (0, 0);
     let needed = |chunk: &&Arc<Chunk>| {
         let before = expected;
@@ -148,8 +154,9 @@ fn read_from(
     Ok((take(&chunks, offset, max_bytes), chunks.len()))
 }
 
-/// Whole batches from the one that holds `offset` on.
-pub(super) fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> Bytes {
+/// Whole batches from the one that holds `offset` on. They are as in the chunks, and not copied unless they
+/// would keep in memory what is much larger.
+pub(super) fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> Vec<Bytes> {
     let mut total = 0;
     let mut slices = Vec::with_capacity(chunks.len());
     for chunk in chunks {
@@ -165,19 +172,17 @@ pub(super) fn take(chunks: &[Arc<Batches>], offset: i64, max_bytes: usize) -> By
             let begin = slice.map_or(place.at, |(begin, _)| begin);
             slice = Some((begin, place.at + place.len));
         }
-        slices.extend(slice.map(|(begin, end)| chunk.bytes.slice(begin..end)));
+        slices.extend(slice.map(|(begin, end)| {
+            match (end - begin) * SMALL_PART < chunk.bytes.len() {
+                true => Bytes::copy_from_slice(&chunk.bytes[begin..end]),
+                false => chunk.bytes.slice(begin..end),
+            }
+        }));
         if is_full {
             break;
         }
     }
-    match slices.len() {
-        1 => slices.remove(0),
-        _ => {
-            let mut all = BytesMut::with_capacity(total);
-            slices.iter().for_each(|slice| all.extend_from_slice(slice));
-            all.freeze()
-        }
-    }
+    slices
 }
 
 /// A search by time.
@@ -307,63 +312,86 @@ pub(super) fn key(file: &FileChunk) -> String {
 }
 
 /// Chunks that were read lately, as batches.
-pub(super) struct ChunkCache(Mutex<Recent<Arc<Batches>>>);
+pub(super) struct ChunkCache {
+    recent: Mutex<Recent<Arc<Batches>>>,
+    /// Reads under way: all who want a chunk wait for one of it.
+    reads: Mutex<HashMap<String, WeakShared<ChunkRead>>>,
+}
+
+type ChunkRead = BoxFuture<'static, Result<Arc<Batches>, Arc<io::Error>>>;
+
+/// How batches are rebuilt from a chunk.
+type Decode = fn(&[u8]) -> Result<Batches, Damaged>;
+
+/// A chunk that is wanted.
+enum Wanted {
+    Here(Arc<Batches>),
+    Read(SharedFuture<ChunkRead>),
+}
+
+impl Wanted {
+    async fn get(self) -> io::Result<Arc<Batches>> {
+        match self {
+            Wanted::Here(batches) => Ok(batches),
+            Wanted::Read(read) => read.await.map_err(|error| like(&error)),
+        }
+    }
+}
 
 impl ChunkCache {
     pub fn new(bytes_max: usize) -> Self {
-        ChunkCache(Mutex::new(Recent::new(bytes_max)))
+        ChunkCache {
+            recent: Mutex::new(Recent::new(bytes_max)),
+            reads: Mutex::default(),
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Recent<Arc<Batches>>> {
-        lock(&self.0)
+        lock(&self.recent)
+    }
+
+    /// The chunk, or the read that brings it.
+    fn want(&self, shared: &Shared, file: &FileChunk, decode: Decode) -> io::Result<Wanted> {
+        let key = key(file);
+        let mut reads = lock(&self.reads);
+        let known = self.locked().get(&key);
+        if let Some(known) = known {
+            shared.metrics.chunk_hits.add(1);
+            return Ok(Wanted::Here(known));
+        }
+        if let Some(read) = reads.get(&key).and_then(WeakShared::upgrade) {
+            shared.metrics.chunk_hits.add(1);
+            return Ok(Wanted::Read(read));
+        }
+        shared.metrics.chunk_misses.add(1);
+        let shared = shared.this.upgrade().ok_or(BridgeError::Stopped);
+        let read = read_chunk(shared.map_err(failed)?, file.clone(), decode);
+        let read = read.boxed().shared();
+        if reads.len() >= READS_MAX {
+            reads.retain(|_, read| read.upgrade().is_some());
+        }
+        reads.extend(read.downgrade().map(|read| (key, read)));
+        Ok(Wanted::Read(read))
     }
 
     /// The batches of chunks, in their order. Blocking.
     fn get_all(&self, shared: &Shared, chunks: &[Arc<Chunk>]) -> io::Result<Vec<Arc<Batches>>> {
-        let known: Vec<_> = {
-            let mut recent = self.locked();
-            let find = |chunk: &Arc<Chunk>| recent.get(&key(chunk.file()?));
-            chunks.iter().map(find).collect()
+        let get = |chunk: Arc<Chunk>| async move {
+            match &chunk.at {
+                Place::File(file) => self.want(shared, file, codec::decode)?.get().await,
+                Place::Journal(bytes) => {
+                    shared.metrics.chunk_hits.add(1);
+                    named("in the journal", codec::decode(bytes)).map(Arc::new)
+                }
+            }
         };
-        let missing = chunks.iter().zip(&known).filter(|(_, k)| k.is_none());
-        let files: Vec<_> = missing
-            .filter_map(|(chunk, _)| chunk.file().cloned())
-            .collect();
-        let hits = chunks.len() - files.len();
-        shared.metrics.chunk_hits.add(hits as u64);
-        shared.metrics.chunk_misses.add(files.len() as u64);
-        let read: Result<Vec<_>, BridgeError> = block_on(
-            stream::iter(files)
-                .map(|file| async move { shared.read(&file).await })
-                .buffered(READS_AT_ONCE)
-                .try_collect(),
-        );
-        let mut read = read.map_err(failed)?.into_iter();
-        let mut all = Vec::with_capacity(chunks.len());
-        for (chunk, found) in chunks.iter().zip(known) {
-            all.push(match (found, &chunk.at) {
-                (Some(batches), _) => batches,
-                (None, Place::File(file)) => {
-                    let bytes = read.next().ok_or(io::ErrorKind::UnexpectedEof)?;
-                    self.keep(key(file), codec::decode(&bytes))?
-                }
-                (None, Place::Journal(bytes)) => {
-                    Arc::new(named("in the journal", codec::decode(bytes))?)
-                }
-            });
-        }
-        Ok(all)
+        let all = stream::iter(chunks.to_vec()).map(get);
+        block_on(all.buffered(READS_AT_ONCE).try_collect())
     }
 
     /// The batches of a chunk that somebody else may have written. Blocking.
     pub fn foreign(&self, shared: &Shared, file: &FileChunk) -> io::Result<Arc<Batches>> {
-        let key = key(file);
-        let known = self.locked().get(&key);
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let chunk = block_on(shared.read(file)).map_err(failed)?;
-        self.keep(key, codec::decode_foreign(&chunk))
+        block_on(self.want(shared, file, codec::decode_foreign)?.get())
     }
 
     fn keep(&self, file_id: String, decoded: Result<Batches, Damaged>) -> io::Result<Arc<Batches>> {
@@ -382,12 +410,25 @@ impl ChunkCache {
             let background = shared.clone();
             // If it cannot be read, who needs it is told.
             background.background.run(move || {
-                if let Ok(bytes) = block_on(shared.read(&file)) {
-                    let _ = shared.chunks.keep(key(&file), codec::decode(&bytes));
+                if let Ok(wanted) = shared.chunks.want(&shared, &file, codec::decode) {
+                    let _ = block_on(wanted.get());
                 }
             });
         }
     }
+}
+
+/// Reads a chunk for all that want it.
+async fn read_chunk(
+    shared: Arc<Shared>,
+    file: FileChunk,
+    decode: Decode,
+) -> Result<Arc<Batches>, Arc<io::Error>> {
+    let key = key(&file);
+    let read = shared.read(&file).await.map_err(failed);
+    let kept = read.and_then(|bytes| shared.chunks.keep(key.clone(), decode(&bytes)));
+    lock(&shared.chunks.reads).remove(&key);
+    kept.map_err(Arc::new)
 }
 
 /// Says which chunk is damaged.
@@ -477,7 +518,7 @@ mod tests {
     #[test]
     fn a_read_gives_at_least_one_batch_and_then_what_fits_across_chunks() {
         let chunks = [batches(0, &[100, 50]), batches(20, &[30, 30])];
-        let len = |offset, max| take(&chunks, offset, max).len();
+        let len = |offset, max| take(&chunks, offset, max).concat().len();
         assert_eq!(len(0, 1), 100);
         assert_eq!(len(5, 149), 100);
         assert_eq!(len(5, 150), 150);
@@ -500,6 +541,17 @@ mod tests {
         tables.keep("/a", Arc::new(compacted.clone()));
         let found = tables.get("/a", &compacted.segment);
         assert_eq!(found.as_deref(), Some(&compacted));
+    }
+
+    #[test]
+    fn a_small_part_of_a_chunk_does_not_keep_it_in_memory() {
+        let chunks = [batches(0, &[100, 10])];
+        let is_part = |taken: &[Bytes]| {
+            let chunk = chunks[0].bytes.as_ptr_range();
+            chunk.contains(&taken[0].as_ptr())
+        };
+        assert!(is_part(&take(&chunks, 0, 1)));
+        assert!(!is_part(&take(&chunks, 10, 1)));
     }
 
     #[test]
