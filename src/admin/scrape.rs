@@ -21,6 +21,7 @@ use crate::metrics::survey::{GroupLag, Survey, TopicSums};
 use crate::metrics::table::*;
 use crate::metrics::text::{Page, Series};
 use crate::metrics::{Closed, RefusedBy, ShardMetrics};
+use crate::store::seaweedmq::CHUNK_CACHE_BYTES;
 use crate::wire::Uuid;
 
 /// How long a scrape waits for the shards to tell their state.
@@ -320,6 +321,10 @@ impl Scrape<'_> {
         let mut series = page.metric(&SEAWEEDFS_CHUNK_READS);
         series.labelled(&["memory"], store.chunk_hits.get());
         series.labelled(&["volume"], store.chunk_misses.get());
+        page.metric(&SEAWEEDFS_CHUNK_CACHE_BYTES)
+            .value(store.chunk_cache_bytes.get());
+        page.metric(&SEAWEEDFS_CHUNK_CACHE_LIMIT_BYTES)
+            .value(CHUNK_CACHE_BYTES);
         page.metric(&SEAWEEDFS_MERGES).value(store.merges.get());
         page.metric(&SEAWEEDFS_MERGED_BYTES)
             .value(store.merged_bytes.get());

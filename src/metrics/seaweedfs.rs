@@ -65,6 +65,8 @@ pub struct StoreMetrics {
     /// Chunks wanted by reads that were in memory, and those that were not.
     pub chunk_hits: Tally,
     pub chunk_misses: Tally,
+    /// Of the chunks in memory.
+    pub chunk_cache_bytes: Number,
     /// Merges of small chunks that took the place of what they were made of.
     pub merges: Tally,
     pub merged_bytes: Tally,

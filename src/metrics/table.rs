@@ -189,6 +189,10 @@ metrics! {
         SEAWEEDFS_EPOCH = Gauge "tidegate_seaweedfs_epoch";
         /// Chunks that cold reads wanted: those in memory, and those that a volume server was asked for.
         SEAWEEDFS_CHUNK_READS = Counter "tidegate_seaweedfs_chunk_reads_total" by "source";
+        /// Bytes of chunks that were read lately and are kept in memory.
+        SEAWEEDFS_CHUNK_CACHE_BYTES = Gauge "tidegate_seaweedfs_chunk_cache_bytes";
+        /// Most bytes of such chunks, of all shards together.
+        SEAWEEDFS_CHUNK_CACHE_LIMIT_BYTES = Gauge "tidegate_seaweedfs_chunk_cache_limit_bytes";
         /// Merges of small chunks.
         SEAWEEDFS_MERGES = Counter "tidegate_seaweedfs_merges_total";
         /// Bytes of chunks that merges made.

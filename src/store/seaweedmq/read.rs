@@ -427,6 +427,8 @@ async fn read_chunk(
     let key = key(&file);
     let read = shared.read(&file).await.map_err(failed);
     let kept = read.and_then(|bytes| shared.chunks.keep(key.clone(), decode(&bytes)));
+    let cached = shared.chunks.locked().weight;
+    shared.metrics.chunk_cache_bytes.set(cached as u64);
     lock(&shared.chunks.reads).remove(&key);
     kept.map_err(Arc::new)
 }
