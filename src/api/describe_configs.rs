@@ -477,6 +477,8 @@ mod tests {
             types,
             [
                 ("broker.id", 3),
+                ("log.roll.hours", 3),
+                ("log.retention.hours", 3),
                 ("log.retention.check.interval.ms", 5),
                 ("log.cleaner.enable", 1),
                 ("log.cleaner.backoff.ms", 5),

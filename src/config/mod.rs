@@ -89,10 +89,16 @@ options! {
         flush: Flush = Is("durable"), Choice(Flush::NAMES);
         /// Size at which a partition begins a new segment file.
         log_segment_bytes: u64 = Is("1GiB"), bytes(MIB, I32_MAX), kafka "log.segment.bytes";
+        /// The same as log_roll_ms in hours, if that is not given.
+        log_roll_hours: u64 = Is("168"), count(1, I32_MAX), kafka "log.roll.hours";
         /// Time after which a partition begins a new segment file.
-        log_roll as "log_roll_ms": Duration = Is("604800000"), millis(1, I64_MAX), kafka "log.roll.ms";
+        log_roll as "log_roll_ms": Duration = Derived("from log_roll_hours", value::roll_from_hours), millis(1, I64_MAX), kafka "log.roll.ms";
+        /// The same as log_retention_ms in hours, if neither it nor log_retention_minutes is given; -1: for ever.
+        log_retention_hours: Option<u64> = Is("168"), count(1, I32_MAX), kafka "log.retention.hours";
+        /// The same in minutes, if log_retention_ms is not given, as Kafka's log.retention.minutes; -1: for ever.
+        log_retention_minutes: Option<u64> = Derived("from log_retention_hours", value::retention_from_hours), count(1, I32_MAX * 60);
         /// Time for which records are kept, in whole segments; -1: for ever.
-        log_retention as "log_retention_ms": Option<Duration> = Is("604800000"), millis(1, I64_MAX), kafka "log.retention.ms";
+        log_retention as "log_retention_ms": Option<Duration> = Derived("from log_retention_minutes", value::retention_from_minutes), millis(1, I64_MAX), kafka "log.retention.ms";
         /// Bytes that a partition keeps, in whole segments; -1: all.
         log_retention_bytes: Option<u64> = Is("-1"), bytes(0, I64_MAX), kafka "log.retention.bytes";
         /// Time between two looks at what need not be kept.

@@ -29,6 +29,28 @@ fn from_env(name: &str, value: &str) -> Result<Resolved, String> {
     resolve(&given, &host()).map_err(|error| error.to_string())
 }
 
+#[test]
+fn of_times_in_several_units_the_finest_counts_as_in_kafka() {
+    let times = |text: &str| {
+        let config = from_file(text).unwrap().config;
+        let minutes = |time: Duration| time.as_secs() / 60;
+        (config.log_retention.map(minutes), minutes(config.log_roll))
+    };
+    const WEEK: u64 = 7 * 24 * 60;
+    assert_eq!(times(""), (Some(WEEK), WEEK));
+    let hours = "log_retention_hours = 2\nlog_roll_hours = 3\n";
+    assert_eq!(times(hours), (Some(120), 180));
+    let minutes = format!("{hours}log_retention_minutes = 7\n");
+    assert_eq!(times(&minutes), (Some(7), 180));
+    let ms = format!("{minutes}log_retention_ms = \"5m\"\nlog_roll_ms = \"4m\"\n");
+    assert_eq!(times(&ms), (Some(5), 4));
+    for forever in ["hours", "minutes", "ms"] {
+        assert_eq!(times(&format!("log_retention_{forever} = -1")).0, None);
+    }
+    let largest = format!("log_retention_hours = {I32_MAX}");
+    assert_eq!(times(&largest).0, Some(I32_MAX * 60));
+}
+
 #[track_caller]
 fn refused(text: &str, expected: &str) {
     assert_eq!(from_file(text).unwrap_err(), expected, "{text}");

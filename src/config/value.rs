@@ -564,6 +564,33 @@ impl Value for Advertise {
     }
 }
 
+const HOUR_MINUTES: i64 = 60;
+const MINUTE_MS: i64 = 60_000;
+
+/// The default of `log_roll_ms`.
+pub(super) fn roll_from_hours(_: &Host, before: &[Setting]) -> String {
+    from_longer("log_roll_hours", HOUR_MINUTES * MINUTE_MS, before)
+}
+
+/// The default of `log_retention_minutes`.
+pub(super) fn retention_from_hours(_: &Host, before: &[Setting]) -> String {
+    from_longer("log_retention_hours", HOUR_MINUTES, before)
+}
+
+/// The default of `log_retention_ms`.
+pub(super) fn retention_from_minutes(_: &Host, before: &[Setting]) -> String {
+    from_longer("log_retention_minutes", MINUTE_MS, before)
+}
+
+/// The time that another option says, whose unit is longer by `factor`. No limit stays none.
+fn from_longer(key: &str, factor: i64, before: &[Setting]) -> String {
+    let longer = before.iter().find(|setting| setting.opt.key == key);
+    match longer.and_then(|setting| setting.value.as_integer()) {
+        Some(time @ 0..) => time.saturating_mul(factor).to_string(),
+        _ => NO_LIMIT.to_owned(),
+    }
+}
+
 /// The default of `advertise`: the first address listened on; if one of them is every address of
 /// the machine, the machine's name.
 pub(super) fn advertise_from_listen(host: &Host, before: &[Setting]) -> String {
