@@ -142,10 +142,18 @@ fn fetch_some(
 pub fn read(client: &mut Client, topic: &str) -> BTreeMap<i64, Keyed> {
     let end = client.latest(topic, 0);
     let (mut next, mut all) = (client.earliest(topic, 0), BTreeMap::new());
+    let mut last_news = Instant::now();
     while next < end {
         // A fetch that meets a compacted segment taking its place may give nothing.
         let (records, after) = fetch_from(client, topic, next);
         all.extend(records);
+        if after > next {
+            last_news = Instant::now();
+        }
+        assert!(
+            last_news.elapsed() < PATIENCE,
+            "nothing behind offset {next}"
+        );
         next = after;
     }
     all
