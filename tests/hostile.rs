@@ -50,6 +50,43 @@ fn null_records_are_answered() {
     assert_serves(&gateway, "t");
 }
 
+#[test]
+fn of_a_partition_that_is_named_twice_the_last_batch_is_taken_and_one_answer_given() {
+    let data = data_folder();
+    let gateway = Gateway::start(data.path(), &[]);
+    let mut client = gateway.connect();
+    client.create_topic("t", 2);
+    client.create_topic("u", 1);
+    let of = |topic, values: &[(i32, &[u8])]| {
+        let batches = values.iter().map(|(p, value)| (*p, batch(&[value], None)));
+        produce_request(topic, batches.collect(), -1).topic_data
+    };
+    let request = produce::Request {
+        topic_data: [
+            of("t", &[(0, b"first"), (1, b"one"), (0, b"second")]),
+            of("u", &[(0, b"u")]),
+            of("t", &[(0, b"last"), (7, b"none"), (7, b"none")]),
+        ]
+        .concat(),
+        ..produce_request("t", Vec::new(), -1)
+    };
+    let response: produce::Response = client.call(produce::KEY, 9, &request).expect("an answer");
+    let answers = response.responses.iter().flat_map(|topic| {
+        let partitions = topic.partition_responses.iter();
+        partitions.map(|p| (&*topic.name, p.index, p.error_code, p.base_offset))
+    });
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let expected = [
+        ("t", 0, ErrorCode::NONE, 0),
+        ("t", 1, ErrorCode::NONE, 0),
+        ("t", 7, unknown, -1),
+        ("u", 0, ErrorCode::NONE, 0),
+    ];
+    assert_eq!(answers.collect::<Vec<_>>(), expected);
+    let stored = client.drain("t", 0).into_iter().map(|(_, value)| value);
+    assert_eq!(stored.collect::<Vec<_>>(), [&b"last"[..]]);
+}
+
 /// A batch of one record with a value of so many zeros, compressed to next to nothing.
 fn bomb(zeros: usize) -> Bytes {
     let mut head = vec![0];

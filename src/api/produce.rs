@@ -7,6 +7,8 @@
 //! ([`super::recode`]); requests behind them on the connection wait, so that a producer's order is kept.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::task::Poll;
 
 use shards::{Call as ShardCall, turn};
@@ -110,7 +112,7 @@ impl Work {
             now_ms: now_ms(),
             memory: None,
         };
-        for data in request.topic_data {
+        for data in once_each(request.topic_data) {
             let by_id = version >= 13;
             let topic = if by_id {
                 catalog.by_id(&data.topic_id)
@@ -446,6 +448,47 @@ impl Sent {
             }
         }
     }
+}
+
+/// Of a partition that is named again the last batch counts, and it is answered once, as in Kafka. (Where
+/// one of its batches is malformed, Kafka may store another and answer with an error.)
+fn once_each(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    if let [_] | [] = &topics[..]
+        && topics.iter().all(|topic| topic.partition_data.len() <= 1)
+    {
+        return topics;
+    }
+    let mut all: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
+    let (mut topics_at, mut partitions_at) = (HashMap::new(), HashMap::new());
+    for TopicProduceData {
+        name,
+        topic_id,
+        partition_data,
+    } in topics
+    {
+        let at = match topics_at.entry((name.clone(), topic_id)) {
+            Entry::Occupied(at) => *at.get(),
+            Entry::Vacant(at) => {
+                all.push(TopicProduceData {
+                    name,
+                    topic_id,
+                    partition_data: Vec::with_capacity(partition_data.len()),
+                });
+                *at.insert(all.len() - 1)
+            }
+        };
+        let partitions = &mut all[at].partition_data;
+        for data in partition_data {
+            match partitions_at.entry((at, data.index)) {
+                Entry::Occupied(place) => partitions[*place.get()] = data,
+                Entry::Vacant(place) => {
+                    place.insert(partitions.len());
+                    partitions.push(data);
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The one batch of a partition's records.
