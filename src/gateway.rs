@@ -169,7 +169,7 @@ impl Service for Gateway {
             }
             Request::Session(call) => reply.send(Reply::Session(self.session_here(call))),
             Request::ListOffsets(queries) => self.partitions.list_offsets(queries, reply),
-            Request::DeleteRecords(asked) => self.partitions.delete_records(&asked, reply),
+            Request::DeleteRecords(asked) => self.partitions.delete_records(asked, reply),
             Request::LeaderEpochs(ids) => {
                 reply.send(Reply::LeaderEpochs(self.partitions.leader_epochs(&ids)));
             }

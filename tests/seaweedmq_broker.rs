@@ -121,8 +121,65 @@ fn records_come_back_with_headers_nulls_and_times_when_the_broker_has_written_th
         client.latest("t", 0) == 1 && client.latest("t", 1) == 9
     });
     assert_eq!(client.records("t", 1)[..8], sent);
-    let refused = client.delete_records("t", 1, 2);
-    assert_eq!(refused.0, ErrorCode::POLICY_VIOLATION);
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_their_files_go() {
+    let weed = weed();
+    let data = data_folder();
+    let mut gateway = gateway(&weed, &data, None);
+    let mut client = gateway.connect();
+    client.create_topic_with("d", 1, &BROKER);
+    // Each is written to a file of its own: files are named by seconds.
+    for value in ["a", "b", "c"] {
+        let two = batch(&[value.as_bytes(), value.as_bytes()], None);
+        let answer = client.produce("d", 0, two).expect("an answer");
+        assert_eq!(answer.error_code, ErrorCode::NONE);
+        std::thread::sleep(Duration::from_millis(1000));
+    }
+    let (_thread, bridge) = weed.bridge();
+    wait_for("servers are known", || {
+        wait(bridge.lookup("/topics/kafka", "d")).is_ok()
+    });
+    let folder = |path: &str| common::weed::list(&bridge, path).pop().expect("a folder");
+    let generation = format!("/topics/kafka/d/{}", folder("/topics/kafka/d").name);
+    let partition = format!("{generation}/{}", folder(&generation).name);
+    let files = || {
+        let all = common::weed::list(&bridge, &partition).into_iter();
+        all.filter(|entry| !entry.chunks.is_empty()).count()
+    };
+    assert_eq!(files(), 3);
+    assert_eq!(
+        client.delete_records("d", 0, 7).0,
+        ErrorCode::OFFSET_OUT_OF_RANGE
+    );
+    assert_eq!(client.delete_records("d", 0, 3), (ErrorCode::NONE, 3));
+    assert_eq!(client.delete_records("d", 0, 1), (ErrorCode::NONE, 3));
+    assert_eq!(client.earliest("d", 0), 3);
+    wait_for("the first file is gone", || files() == 2);
+    let before = fetch_request("d", &[(0, 2)], 100, 1);
+    let answer = client.fetch(&before).expect("an answer");
+    let code = answer.responses[0].partitions[0].error_code;
+    assert_eq!(code, ErrorCode::OFFSET_OUT_OF_RANGE);
+    gateway.kill();
+    let mut gateway = self::gateway(&weed, &data, Some(&gateway));
+    let mut client = gateway.connect();
+    wait_for("it is known", || client.latest("d", 0) == 6);
+    assert_eq!(client.earliest("d", 0), 3);
+    // All of it, which is what -1 asks for.
+    assert_eq!(client.delete_records("d", 0, -1), (ErrorCode::NONE, 6));
+    wait_for("files that are not written any more are gone", || {
+        files() == 1
+    });
+    assert!(client.drain("d", 0).is_empty());
+    let answer = client.produce("d", 0, batch(&[b"more"], None));
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    // The broker may have ended the first stream, as the one before was just ending.
+    let offset = answer.base_offset;
+    assert!(offset >= 6, "{offset}");
+    assert_eq!(client.drain("d", 0), [(offset, Bytes::from("more"))]);
+    assert_eq!(gateway.stop(), Some(0));
 }
 
 /// A thread that publishes to partition 0 of a topic as any program of SeaweedMQ does, and gives the offsets

@@ -177,7 +177,7 @@ impl CatalogKeeper {
                 topic = %topic.name,
                 "a topic with seaweedmq.path=broker was made: SeaweedMQ's brokers keep its log and promise less; \
                  acks=all waits for a broker's flush, acks=1 is lost if broker and gateway end before it, \
-                 and what a producer sends again after a restart of the gateway may be there twice"
+                 and what a producer sends again after a restart of the gateway may be there twice unless seaweedmq.producer.ids=true"
             );
         }
         results

@@ -451,8 +451,16 @@ impl Partition {
         let is_news = log.looked(looked);
         self.next_offset = log.next_offset();
         self.high_watermark = self.next_offset;
-        self.log_start_offset = log.first_offset().unwrap_or(self.next_offset);
+        self.log_start_offset = log.log_start_offset();
         is_news
+    }
+
+    /// The log of one that brokers write starts at `offset` from now on.
+    pub fn started(&mut self, offset: i64) {
+        if let Some(log) = self.log.adopted_mut() {
+            log.started(offset);
+            self.log_start_offset = self.log_start_offset.max(offset);
+        }
     }
 
     /// A search by time, for the goal that a lookup has. `None` if nothing can be found.

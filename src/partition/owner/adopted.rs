@@ -13,8 +13,9 @@ use shards::{BlockingError, log_limited, timeout, timeout_at};
 
 use super::{Inner, Partitions, WaitingFetch, now_ms};
 use crate::catalog::Topic;
+use crate::partition::messages::{DeleteBefore, Deletion};
 use crate::store::PartitionId;
-use crate::store::seaweedmq::adopted::{Look, Looked, Touched, Watch, WatchPlan};
+use crate::store::seaweedmq::adopted::{Look, Looked, StartPlan, Touched, Watch, WatchPlan};
 
 /// Between two rounds of looks at all of them, should the filer not tell of a change.
 const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(30);
@@ -151,7 +152,60 @@ impl Partitions {
         let Some(woken) = woken else { return false };
         self.answer_fetches(woken);
         self.settle(id).await;
+        self.trim_adopted(id).await;
         true
+    }
+
+    /// Has a log of ours start where a deletion wants it, which says an offset from then on.
+    pub(super) async fn start_adopted(self: &Rc<Self>, deletion: &mut Deletion) {
+        let id = deletion.id;
+        let plan = self.inner.borrow_mut().plan_start(deletion);
+        let Some((offset, plan)) = plan else { return };
+        match self.shard.blocking(move || plan.run()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                log_limited!(warn, partition = %id, %error, "cannot note where the log of a partition that brokers write starts: no records are deleted");
+                return;
+            }
+            Err(error) => {
+                log_limited!(error, partition = %id, %error, "noting where a log starts ended in a panic: no records are deleted");
+                return;
+            }
+        }
+        let woken = self.inner.borrow_mut().started(id, offset);
+        self.answer_fetches(woken);
+        self.trim_adopted(id).await;
+    }
+
+    /// Removes files that are wholly before the log's start.
+    async fn trim_adopted(self: &Rc<Self>, id: PartitionId) {
+        let plan = {
+            let inner = self.inner.borrow();
+            let slot = inner.slots.get(&id);
+            slot.and_then(|slot| {
+                // What may yet be looked for in the files stays.
+                let publishing = slot.publishing.as_ref().map(|p| &p.published);
+                let publishing = publishing.filter(|published| !published.is_empty());
+                let end = publishing.map_or(i64::MAX, |published| published.unseen_from());
+                slot.partition.log().adopted()?.plan_trim(end)
+            })
+        };
+        let Some(plan) = plan else { return };
+        match self.shard.blocking(move || plan.run()).await {
+            Ok(Ok(end)) => {
+                let mut inner = self.inner.borrow_mut();
+                let slot = inner.slots.get_mut(&id);
+                if let Some(log) = slot.and_then(|slot| slot.partition.log_mut().adopted_mut()) {
+                    log.trimmed(end);
+                }
+            }
+            Ok(Err(error)) => {
+                log_limited!(warn, partition = %id, %error, "cannot remove files whose records are deleted; trying again");
+            }
+            Err(error) => {
+                log_limited!(error, partition = %id, %error, "removing files ended in a panic; trying again");
+            }
+        }
     }
 
     fn is_looked_at(&self, id: PartitionId) -> bool {
@@ -193,6 +247,30 @@ impl Inner {
             log.is_some_and(|log| !log.is_known())
         };
         own.iter().filter(is_unknown).copied().collect()
+    }
+
+    /// `None` if there is nothing to be done, or it cannot be.
+    fn plan_start(&mut self, deletion: &mut Deletion) -> Option<(i64, StartPlan)> {
+        let partition = &self.slot(deletion.id).ok()?.partition;
+        let bounds = partition.bounds();
+        let offset = match deletion.before {
+            DeleteBefore::Offset(offset) => offset,
+            DeleteBefore::HighWatermark => bounds.high_watermark,
+        };
+        let plan = partition.log().adopted()?.plan_start(offset)?;
+        deletion.before = DeleteBefore::Offset(offset);
+        let moves = (bounds.log_start_offset + 1..=bounds.high_watermark).contains(&offset);
+        moves.then_some((offset, plan))
+    }
+
+    /// A log starts there now. Gives the fetches that wait before it.
+    fn started(&mut self, id: PartitionId, offset: i64) -> Vec<WaitingFetch> {
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Vec::new();
+        };
+        slot.partition.started(offset);
+        let watchers = slot.watchers.clone();
+        self.take_satisfied(watchers)
     }
 
     fn begin_look(&mut self, id: PartitionId) -> Option<Look> {

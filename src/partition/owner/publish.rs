@@ -55,7 +55,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a partition has for brokers.
 pub(super) struct Publishing {
-    published: Published,
+    pub(super) published: Published,
     wake: Notify,
     /// A task sends what there is.
     is_running: bool,

@@ -48,7 +48,21 @@ pub(super) struct DelayedRemoval {
 
 impl Partitions {
     /// Deletes records; answers with where the logs start when that is durable.
-    pub fn delete_records(&self, asked: &[Deletion], reply: ReplyTo<Reply>) {
+    pub fn delete_records(self: &Rc<Self>, mut asked: Vec<Deletion>, reply: ReplyTo<Reply>) {
+        let is_brokers = |deletion: &Deletion| self.inner.borrow().is_brokers(deletion.id.topic);
+        if !asked.iter().any(is_brokers) {
+            return self.want_starts(&asked, reply);
+        }
+        let this = self.clone();
+        self.shard.spawn(async move {
+            for deletion in &mut asked {
+                this.start_adopted(deletion).await;
+            }
+            this.want_starts(&asked, reply);
+        });
+    }
+
+    fn want_starts(&self, asked: &[Deletion], reply: ReplyTo<Reply>) {
         let mut inner = self.inner.borrow_mut();
         let mut moves = false;
         let mut want = |deletion: &Deletion| {
@@ -203,13 +217,22 @@ impl Inner {
             return Err(self.not_stored());
         }
         let partition = &mut self.slot(deletion.id)?.partition;
-        if partition.log().adopted().is_some() {
-            return Err(PartitionError::ReadOnly);
-        }
+        let bounds = partition.bounds();
         let offset = match deletion.before {
             DeleteBefore::Offset(offset) => offset,
-            DeleteBefore::HighWatermark => partition.bounds().high_watermark,
+            DeleteBefore::HighWatermark => bounds.high_watermark,
         };
+        if let Some(log) = partition.log().adopted() {
+            // It starts there already, if it could be made to.
+            return match log.plan_start(offset) {
+                None => Err(PartitionError::ReadOnly),
+                Some(_) if !(0..=bounds.high_watermark).contains(&offset) => {
+                    Err(PartitionError::OutOfRange)
+                }
+                Some(_) if offset > bounds.log_start_offset => Err(PartitionError::Storage),
+                Some(_) => Ok((offset, false)),
+            };
+        }
         let moves = partition.want_start(offset);
         let moves = moves.map_err(|_| PartitionError::OutOfRange)?;
         Ok((offset, moves))

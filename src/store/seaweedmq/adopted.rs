@@ -31,8 +31,8 @@ use super::codec::{self, Batches};
 use super::layout::{RING_SIZE, TOPICS, seconds_of, time_name};
 use super::read::{search, take};
 use super::segment::{OFFSET_MAX, OFFSET_MIN};
-use super::{Shared, failed, in_order, list_all};
-use crate::bridge::{Bridge, BridgeError, Entry, FileChunk};
+use super::{Shared, failed, in_order, inline_file, list_all};
+use crate::bridge::{Bridge, BridgeError, Entry, FileChunk, Removal};
 use crate::record::read::Record;
 use crate::record::{Batch, RecordError, records};
 use crate::store::{PartitionId, SeekGoal};
@@ -41,6 +41,9 @@ pub(super) const CONF: &str = "topic.conf";
 const CONF_BYTES_MAX: usize = 4 << 20;
 /// Of a batch that Tidegate wrote, before it left the topic to brokers.
 const INFLATED_BYTES_MAX: usize = 256 << 20;
+/// Beside the files of a partition, if records were deleted: the offset that its log starts at, 8 bytes.
+/// SeaweedMQ skips names that end so.
+const LOG_START: &str = "tidegate-log-start.offset";
 /// Generations of one topic.
 const GENERATIONS_MAX: usize = 100;
 /// Of a chunk, to find its first entry.
@@ -194,6 +197,10 @@ pub struct Log {
     dirs: Vec<Arc<str>>,
     files: Vec<File>,
     next_offset: i64,
+    /// What is before was deleted.
+    start: i64,
+    /// Files that end before were removed.
+    trimmed: i64,
     /// Since the last one at everything; `None`: it was not looked at yet.
     looks: Option<u32>,
 }
@@ -213,6 +220,8 @@ impl Log {
             files: Vec::new(),
             next_offset: 0,
             looks: is_new.then_some(0),
+            start: 0,
+            trimmed: 0,
         }
     }
 
@@ -231,6 +240,15 @@ impl Log {
 
     pub fn first_offset(&self) -> Option<i64> {
         self.files.first().map(|file| file.base_offset)
+    }
+
+    /// Where readers may begin.
+    pub fn log_start_offset(&self) -> i64 {
+        match self.start {
+            0 => self.first_offset().unwrap_or(self.next_offset),
+            // Behind it there may be a gap, which is no reason to move it.
+            start => start.min(self.next_offset),
+        }
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -276,9 +294,45 @@ impl Log {
         self.files.truncate(looked.keep);
         self.files.extend(looked.files);
         let end = self.files.last().map_or(0, |file| file.next_offset);
+        self.start = self.start.max(looked.start);
         // What was told as the end stays the end though files are gone.
         self.next_offset = self.next_offset.max(end);
         is_news
+    }
+
+    /// Plans to have the log start at an offset. `None` if it is for others to say.
+    pub fn plan_start(&self, offset: i64) -> Option<StartPlan> {
+        let is_ours = self.shared.brokers().contains_key(&self.id.topic);
+        Some(StartPlan {
+            shared: self.shared.clone(),
+            dir: self.dirs.last().filter(|_| is_ours)?.clone(),
+            offset,
+        })
+    }
+
+    /// The log starts there, as was planned.
+    pub fn started(&mut self, offset: i64) {
+        self.start = self.start.max(offset);
+    }
+
+    /// Plans to remove the files that are wholly before the log's start, and before `end`. The last one stays:
+    /// a broker may still write to it. `None` if there is none.
+    pub fn plan_trim(&self, end: i64) -> Option<Trim> {
+        let end = end.min(self.start);
+        let (_, files) = self.files.split_last()?;
+        let goes = |file: &&File| (self.trimmed + 1..=end).contains(&file.next_offset);
+        let files: Vec<_> = files.iter().filter(goes).cloned().collect();
+        (!files.is_empty()).then(|| Trim {
+            shared: self.shared.clone(),
+            id: self.id,
+            files,
+        })
+    }
+
+    /// Files that end before `end` were removed: the next look finds that out.
+    pub fn trimmed(&mut self, end: i64) {
+        self.trimmed = self.trimmed.max(end);
+        self.looks = self.looks.map(|_| LOOKS);
     }
 
     pub fn plan_read(&self, offset: i64, max_bytes: usize) -> Option<ReadPlan> {
@@ -339,12 +393,14 @@ pub struct Look {
 pub struct Looked {
     keep: usize,
     files: Vec<File>,
+    /// What the log is to start at.
+    start: i64,
 }
 
 impl Look {
     /// Blocking.
     pub fn run(self) -> io::Result<Looked> {
-        let mut files: Vec<File> = Vec::new();
+        let (mut files, mut start) = (Vec::<File>::new(), 0);
         let first = match &self.before {
             Some(before) => self.dirs.iter().position(|dir| *dir == before.dir),
             None => Some(0),
@@ -355,6 +411,10 @@ impl Look {
                 _ => String::new(),
             };
             let entries = block_on(list_all(&self.shared.bridge, dir, &after)).map_err(failed)?;
+            // It is behind all files.
+            let kept = entries.iter().find(|entry| entry.name == LOG_START);
+            let kept = kept.and_then(|entry| entry.content.clone().try_get_i64().ok());
+            start = start.max(kept.unwrap_or(0));
             let is_file = |e: &&Entry| !e.is_directory && is_time_name(&e.name);
             let mut entries = entries.iter().filter(is_file).peekable();
             while let Some(entry) = entries.next() {
@@ -369,6 +429,7 @@ impl Look {
         Ok(Looked {
             keep: self.keep,
             files,
+            start,
         })
     }
 
@@ -468,6 +529,58 @@ impl File {
     fn described(&self, id: PartitionId, error: io::Error) -> io::Error {
         let text = format!("partition {id}, {}/{}: {error}", self.dir, self.name);
         io::Error::new(error.kind(), text)
+    }
+}
+
+/// Notes where a log starts.
+pub struct StartPlan {
+    shared: Arc<Shared>,
+    dir: Arc<str>,
+    offset: i64,
+}
+
+impl StartPlan {
+    /// Blocking.
+    pub fn run(self) -> io::Result<()> {
+        let bridge = &self.shared.bridge;
+        let note = async {
+            let entry = bridge.lookup(&self.dir, LOG_START).await?;
+            let kept = entry.and_then(|entry| entry.content.clone().try_get_i64().ok());
+            if kept.is_some_and(|kept| kept >= self.offset) {
+                return Ok(());
+            }
+            let entry = inline_file(LOG_START, self.offset.to_be_bytes().to_vec());
+            bridge.create(&self.dir, entry, false).await
+        };
+        block_on(note).map_err(failed)
+    }
+}
+
+/// A removal of files that have nothing of the log any more.
+pub struct Trim {
+    shared: Arc<Shared>,
+    id: PartitionId,
+    files: Vec<File>,
+}
+
+impl Trim {
+    /// Gives where the last of them ended. Blocking.
+    pub fn run(self) -> io::Result<i64> {
+        let removal = Removal {
+            data: true,
+            recursive: false,
+        };
+        for file in &self.files {
+            let bridge = &self.shared.bridge;
+            match block_on(bridge.delete(&file.dir, &file.name, removal)).map_err(failed) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file.described(self.id, error));
+                }
+                _ => {}
+            }
+        }
+        tracing::info!(partition = %self.id, files = self.files.len(), "removed files of a broker whose records are deleted");
+        Ok(self.files.last().map_or(0, |file| file.next_offset))
     }
 }
 
