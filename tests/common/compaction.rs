@@ -95,8 +95,9 @@ fn put(client: &mut Client, topic: &str, records: &[Keyed], codec: Compression) 
     answer.base_offset
 }
 
-pub fn put_one(client: &mut Client, topic: &str) {
-    let record = keyed("one more", Some(b"value"), now_ms());
+/// Appends a record as a batch of its own.
+pub fn put_one(client: &mut Client, topic: &str, key: &str, value_len: usize) {
+    let record = keyed(key, Some(&noise(0, value_len)), now_ms());
     put(client, topic, &[record], Compression::None);
 }
 
