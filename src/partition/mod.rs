@@ -20,6 +20,7 @@ use crate::store::{
 };
 
 pub mod epochs;
+mod gather;
 pub mod messages;
 pub mod owner;
 pub mod producers;

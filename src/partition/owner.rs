@@ -1,7 +1,7 @@
 //! All partitions that one shard owns: requests come in by message, commits go out to the store.
 //!
 //! Appends of all partitions wait together and are committed together (group commit): while one commit
-//! is under way the next one fills. A producer's answer waits for the commit that covers it; a
+//! is under way the next one fills, and for a moment after it if that pays off ([`super::gather`]). A producer's answer waits for the commit that covers it; a
 //! consumer's answer waits for a high watermark to move. Neither costs a task.
 
 mod adopted;
@@ -26,6 +26,7 @@ pub use self::compact::CleanerLimits;
 use self::compact::CleanerState;
 use self::publish::{FLUSHED_WITHIN, Publishing, Unpublished};
 use self::trim::{DelayedRemoval, PendingDeletion};
+use super::gather::{Gathering, Wait};
 use super::messages::{
     Durability, EpochEnd, EpochQuery, Fetch, FetchId, FetchPart, Fetched, FoundOffset, OffsetQuery,
     OffsetSpec, PartitionError, Produce, Produced,
@@ -117,6 +118,7 @@ struct Inner {
     unpublished: Unpublished,
     committing: bool,
     commit_began: Instant,
+    gathering: Gathering,
     commits_ended: u64,
     fetches: FxHashMap<FetchId, WaitingFetch>,
     /// Deletions that wait for the next checkpoint.
@@ -234,6 +236,7 @@ impl Partitions {
             unpublished: Unpublished::new(),
             committing: false,
             commit_began: Instant::now(),
+            gathering: Gathering::default(),
             commits_ended: 0,
             fetches: FxHashMap::default(),
             deletions: Vec::new(),
@@ -509,10 +512,7 @@ impl Partitions {
                 Some((commit, pending)) => {
                     self.run_commit(&worker, commit, pending).await;
                     self.settled.notify_waiters();
-                    if self.inner.borrow().has_work() {
-                        // A commit need not have waited for anything.
-                        turn().await;
-                    }
+                    self.gather().await;
                 }
                 None => self.work.notified().await,
             }
@@ -529,6 +529,30 @@ impl Partitions {
                 this.work.notify_waiters();
             });
         }
+    }
+
+    /// Waits for those whom the last commit has answered to send again, as long as that pays off.
+    async fn gather(&self) {
+        let Some(mut wait) = self.inner.borrow_mut().begin_gathering() else {
+            if self.inner.borrow().has_work() {
+                // A commit need not have waited for anything.
+                turn().await;
+            }
+            return;
+        };
+        loop {
+            let waiting = self.inner.borrow().pending.len();
+            let Some(patience) = wait.patience(waiting, Instant::now()) else {
+                break;
+            };
+            let more = shards::timeout(patience, self.work.notified()).await;
+            if more.is_err() || !self.inner.borrow().held_back.is_empty() {
+                break;
+            }
+        }
+        let mut inner = self.inner.borrow_mut();
+        let waiting = inner.pending.len();
+        inner.gathering.end(&wait, waiting, Instant::now());
     }
 
     fn begin_commit(&self) -> Option<(Commit, Vec<PendingProduce>)> {
@@ -806,6 +830,14 @@ impl Inner {
         self.committing || self.has_work() || self.checkpoint.running
     }
 
+    fn begin_gathering(&mut self) -> Option<Wait> {
+        // What is held back does not come before the next commit has ended.
+        if !self.store.gathers() || !self.held_back.is_empty() {
+            return None;
+        }
+        self.gathering.begin(self.pending.len(), Instant::now())
+    }
+
     fn has_work(&self) -> bool {
         !self.dirty.is_empty() || !self.pending.is_empty()
     }
@@ -892,6 +924,10 @@ impl Inner {
             }
         }
         self.note_commit(batches_stored, bytes_stored, partitions);
+        // Who is told that it failed does not come back at once.
+        let answered = if failed.is_empty() { pending.len() } else { 0 };
+        self.gathering
+            .commit_ended(self.commit_began.elapsed(), answered);
         // Before anybody is answered.
         self.disowned |= lost;
         if rewound {

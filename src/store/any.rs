@@ -70,6 +70,14 @@ impl Store {
         either!(Store, self, store => Box::new(store.remove_topic(topic)))
     }
 
+    /// Whether a commit costs so much, whatever its size, that it is to wait for more to be committed with it.
+    pub fn gathers(&self) -> bool {
+        match self {
+            Store::Local(_) => false,
+            Store::SeaweedMq(_) => true,
+        }
+    }
+
     /// Plans one commit. Commits are made one after the other.
     pub fn plan_commit(&mut self, appends: Vec<AppendPlan>) -> Commit {
         match self {
