@@ -362,6 +362,61 @@ fn whatever_process_ends_under_load_nothing_acknowledged_is_lost_and_nothing_com
     assert_eq!(gateway.stop(), Some(0));
 }
 
+#[test]
+fn a_gateway_that_ends_under_load_loses_and_repeats_nothing_whether_its_broker_ends_too() {
+    let mut weed = weed();
+    let data = data_folder();
+    let mut gateway = gateway(&weed, &data, None);
+    let configs = [BROKER[0], ("seaweedmq.producer.ids", "true")];
+    gateway
+        .connect()
+        .create_topic_with(TOPIC, PARTITIONS, &configs);
+    let mut load = Load::new(gateway.address);
+    (load.store_may_fail, load.has_gaps) = (true, true);
+    let (seen, unsafely) = std::thread::scope(|scope| {
+        let load = &load;
+        let consumers = load.start(scope);
+        let other = scope.spawn(|| load.produce_unsafely("w", 1));
+        let progress = |after: &str| {
+            let before = load.acked();
+            wait_for(after, || load.acked() >= before + 50);
+        };
+        progress("records are stored");
+        for (broker_too, is_killed) in [(false, true), (true, true), (false, true), (false, false)]
+        {
+            if broker_too {
+                weed.kill(Part::Broker);
+            }
+            match is_killed {
+                true => gateway.kill(),
+                false => assert_eq!(gateway.stop(), Some(0)),
+            }
+            if broker_too {
+                weed.start_part(Part::Broker);
+            }
+            gateway = self::gateway(&weed, &data, Some(&gateway));
+            progress(&format!(
+                "records are stored (broker too: {broker_too}, killed: {is_killed})"
+            ));
+        }
+        let seen = load.stop(consumers);
+        (seen, other.join().expect("it ends"))
+    });
+    let mut client = gateway.connect();
+    load.check(&mut client, &seen);
+    // What is left of those with acks=1 is in its order too.
+    let stored = client.drain(TOPIC, 1).into_iter().map(|(_, value)| value);
+    let stored: Vec<_> = stored.filter(|v| v.starts_with(b"w ")).collect();
+    let number = |value: &Bytes| -> u64 { String::from_utf8_lossy(&value[2..]).parse().unwrap() };
+    assert!(stored.is_sorted_by_key(number), "{stored:?}");
+    let lost = unsafely
+        .iter()
+        .filter(|value| !stored.contains(value))
+        .count();
+    assert!(lost < unsafely.len() / 2, "{lost} of {}", unsafely.len());
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 /// A broker's window is full then: the record that does not fit is the first of the next file, though the
 /// one before says that it has it.
 #[test]

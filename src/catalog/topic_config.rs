@@ -57,6 +57,8 @@ pub struct TopicConfig {
     pub min_cleanable_dirty_ratio: Ratio,
     /// `seaweedmq.path`; `None` on a store that has no paths.
     pub seaweedmq_path: Option<SeaweedMqPath>,
+    /// `seaweedmq.producer.ids`
+    pub seaweedmq_producer_ids: bool,
 }
 
 /// What becomes of old records.
@@ -175,6 +177,7 @@ impl Default for TopicConfig {
             max_compaction_lag_ms: i64::MAX,
             min_cleanable_dirty_ratio: Ratio(0.5),
             seaweedmq_path: None,
+            seaweedmq_producer_ids: false,
         }
     }
 }
@@ -520,9 +523,31 @@ const SEAWEEDMQ_PATH: Row = Row {
     },
 };
 
+/// The same, and where others write the log.
+const SEAWEEDMQ_PRODUCER_IDS: Row = Row {
+    name: "seaweedmq.producer.ids",
+    broker_name: "seaweedmq.producer.ids",
+    kind: ConfigType::Boolean,
+    doc: "Whether in a topic that brokers write what idempotent producers send has their ids and sequence numbers behind its values, so that nothing is stored twice after a restart of the gateway either. Other programs see them there.",
+    set: |config, given| {
+        let is_set = given.boolean()?;
+        config
+            .seaweedmq_path
+            .ok_or(ConfigError::OtherStore(given.name))?;
+        config.seaweedmq_producer_ids = is_set;
+        Ok(())
+    },
+    get: |config| config.seaweedmq_producer_ids.to_string(),
+};
+
+const SEAWEEDMQ: &[Row] = &[SEAWEEDMQ_PATH, SEAWEEDMQ_PRODUCER_IDS];
+
 /// The configs that a topic with this one has.
 pub fn rows(config: &TopicConfig) -> impl Iterator<Item = &'static Row> {
-    let own = config.seaweedmq_path.map(|_| &SEAWEEDMQ_PATH);
+    let own: &[Row] = match config.seaweedmq_path {
+        Some(_) => SEAWEEDMQ,
+        None => &[],
+    };
     TABLE.iter().chain(own)
 }
 
@@ -747,7 +772,7 @@ pub fn effective(values: &Values, broker: &BrokerConfigs) -> impl Iterator<Item 
 
 /// The row of a topic config.
 pub(super) fn row(name: &str) -> Result<&'static Row, ConfigError> {
-    let mut all = TABLE.iter().chain([&SEAWEEDMQ_PATH]);
+    let mut all = TABLE.iter().chain(SEAWEEDMQ);
     match all.find(|row| row.name == name) {
         Some(row) => Ok(row),
         None if NOT_SUPPORTED.contains(&name) => Err(ConfigError::NotSupported(name.to_owned())),
@@ -836,6 +861,17 @@ impl<'a> Given<'a> {
             (Some(compact), Some(delete)) if compact < delete => CleanupPolicy::CompactDelete,
             (Some(_), Some(_)) => CleanupPolicy::DeleteCompact,
         })
+    }
+
+    fn boolean(&self) -> Result<bool, ConfigError> {
+        match self.trimmed().to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => {
+                let reason = "Expected value to be either true or false";
+                Err(self.invalid(self.value, reason.to_owned()))
+            }
+        }
     }
 
     fn one_of(&self, words: &[&str]) -> Result<&'a str, ConfigError> {
@@ -1178,6 +1214,19 @@ mod tests {
         assert_eq!(told(&values), Some(set));
         let default = ("segments".to_owned(), ConfigSource::Default);
         assert_eq!(told(&Values::new()), Some(default));
+        let ids = [broker[0], ("seaweedmq.producer.ids", Some("TRUE"))];
+        let (with_ids, config) = check(defaults, ids.into_iter()).expect("taken");
+        assert!(config.seaweedmq_producer_ids);
+        assert_eq!(check_fixed(&config, &config), Ok(()));
+        assert_eq!(with_ids["seaweedmq.producer.ids"], "TRUE");
+        assert_eq!(
+            refusal("seaweedmq.producer.ids", "true"),
+            "The topic config seaweedmq.producer.ids can be set with the store seaweedmq only"
+        );
+        assert_eq!(
+            refusal("seaweedmq.producer.ids", "yes"),
+            "Invalid value yes for configuration seaweedmq.producer.ids: Expected value to be either true or false"
+        );
         let mut replaced = Values::from([("segment.bytes".to_owned(), "2000000".to_owned())]);
         keep_fixed(&values, &mut replaced);
         assert_eq!(replaced["seaweedmq.path"], "broker");

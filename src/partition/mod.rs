@@ -26,6 +26,7 @@ pub mod owner;
 pub mod producers;
 mod published;
 mod read;
+mod sequences;
 mod tail;
 
 /// What survives a restart beside the batches.

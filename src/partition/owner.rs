@@ -7,6 +7,7 @@
 mod adopted;
 mod compact;
 mod publish;
+mod resume;
 mod returning;
 mod trim;
 
@@ -92,6 +93,7 @@ pub struct Partitions {
     /// Something waits for a commit.
     work: Notify,
     disk: Disk,
+    started: Instant,
     /// A commit ended, or a log took over what was compacted.
     settled: Notify,
     /// A look at the files of a partition that brokers write has ended.
@@ -262,6 +264,7 @@ impl Partitions {
             answer_memory: Budget::new(limits.answer_bytes),
             work: Notify::new(),
             disk: Disk::default(),
+            started: Instant::now(),
             settled: Notify::new(),
             looked: Notify::new(),
             catalog_taken: Notify::new(),

@@ -15,6 +15,9 @@ const REMEMBERED: usize = 5;
 /// The time of the last write is not known: the producer was restored from the log.
 const UNKNOWN_TIME: i64 = -1;
 
+/// Of what a producer wrote nobody knows where.
+pub const NO_OFFSET: i64 = -1;
+
 /// Producers of one partition by their id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Producers {
@@ -189,6 +192,22 @@ impl Producers {
                 entry.batches.pop_back();
             }
             !entry.batches.is_empty()
+        });
+    }
+
+    /// Notes what a producer that is not known wrote last; it is not known where.
+    pub fn resume(&mut self, id: i64, epoch: i16, last_sequence: i32, now_ms: i64) {
+        let written = Written {
+            epoch,
+            base_sequence: last_sequence,
+            last_sequence,
+            base_offset: NO_OFFSET,
+            last_offset: NO_OFFSET,
+            appended_ms: now_ms,
+        };
+        self.entries.entry(id).or_insert_with(|| Entry {
+            batches: VecDeque::from([written]),
+            last_write_ms: now_ms,
         });
     }
 

@@ -22,7 +22,7 @@ const RECORD_BYTES: usize = size_of::<Record>();
 pub type Waiter = Sender<Result<i64, PartitionError>>;
 
 /// Who asked may be gone.
-fn tell(waiter: Waiter, result: Result<i64, PartitionError>) {
+pub fn tell(waiter: Waiter, result: Result<i64, PartitionError>) {
     let _ = waiter.send(result);
 }
 
@@ -57,7 +57,7 @@ struct Outgoing {
     batch: Batch,
     /// Of its first record.
     position: i64,
-    /// Empty until it was sent first.
+    /// Empty until some were sent or stored.
     records: Vec<Record>,
     count: usize,
     /// Who waits for a broker to have it.
@@ -132,14 +132,20 @@ pub struct Published {
 }
 
 impl Published {
-    /// Takes a batch in; gives the position of its first record.
-    pub fn push(&mut self, batch: Batch) -> i64 {
+    /// Takes a batch in, of which the files may have some records already, at these offsets; gives the
+    /// position of its first record.
+    pub fn push(&mut self, batch: Batch, stored: &[Option<i64>]) -> i64 {
+        let record = |offset: &Option<i64>| Record {
+            fingerprint: 0,
+            state: offset.map_or(RecordState::Waiting, RecordState::Stored),
+        };
+        let records = stored.iter().map(record).collect();
         let position = self.next_position;
         let count = batch.header().record_count().max(0) as usize;
         let outgoing = Outgoing {
             batch,
             position,
-            records: Vec::new(),
+            records,
             count,
             written: Vec::new(),
             committed: Vec::new(),
@@ -249,8 +255,8 @@ impl Published {
         let waiting = waiting.filter(|(_, r)| r.state == RecordState::Waiting);
         let mut sent = Vec::new();
         for (index, record) in waiting.take(max) {
-            record.state = RecordState::Sent;
-            let bytes = records.get(index).map_or(0, |(_, bytes)| *bytes);
+            let (fingerprint, bytes) = records.get(index).copied().unwrap_or_default();
+            (record.fingerprint, record.state) = (fingerprint, RecordState::Sent);
             self.flying.push_back((position + index as i64, bytes));
             self.flying_bytes += bytes;
             sent.push(index);
@@ -546,7 +552,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push(count, is_all) => {
-                        let position = world.published.push(batch(count));
+                        let position = world.published.push(batch(count), &[]);
                         let durability = if is_all { Durability::Committed } else { Durability::Written };
                         let (to, receiver) = oneshot();
                         world.published.wait(position, durability, to);
@@ -582,7 +588,7 @@ mod tests {
     #[test]
     fn a_record_that_readers_do_not_get_is_sent_again_and_others_are_not() {
         let mut published = Published::default();
-        let position = published.push(batch(3));
+        let position = published.push(batch(3), &[]);
         let records = [(7, 1), (8, 1), (9, 1)];
         assert_eq!(published.send(position, &records, 10), [0, 1, 2]);
         assert!(published.acked(&[5, 6, 8]));
@@ -601,6 +607,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_batch_that_is_stored_in_part_the_rest_is_sent() {
+        let mut published = Published::default();
+        let position = published.push(batch(3), &[Some(4), None, Some(7)]);
+        let (to, mut receiver) = oneshot();
+        published.wait(position, Durability::Committed, to);
+        assert_eq!(published.next_unsent().map(|(at, _)| at), Some(position));
+        assert_eq!(published.send(position, &[(1, 1), (2, 1), (3, 1)], 10), [1]);
+        assert!(published.acked(&[9]));
+        assert_eq!(told(&mut receiver), None);
+        let seen = Seen {
+            offset: 9,
+            fingerprint: 2,
+        };
+        published.seen(&[seen], 10);
+        assert_eq!(told(&mut receiver), Some(Ok(4)));
+        assert!(published.is_empty());
+    }
+
+    #[test]
     fn who_asks_again_is_told_the_same() {
         let mut published = Published::default();
         let ask = |published: &mut Published, position| {
@@ -608,7 +633,7 @@ mod tests {
             published.wait(position, Durability::Committed, to);
             move || told(&mut receiver)
         };
-        let positions = [published.push(batch(2)), published.push(batch(1))];
+        let positions = [published.push(batch(2), &[]), published.push(batch(1), &[])];
         let mut first = ask(&mut published, positions[0]);
         published.send(positions[0], &[(1, 1), (2, 1)], 10);
         assert!(published.acked(&[10, 11]));
@@ -631,7 +656,7 @@ mod tests {
     fn offsets_that_the_files_have_already_are_noticed() {
         let mut published = Published::default();
         published.opened(5);
-        let position = published.push(batch(1));
+        let position = published.push(batch(1), &[]);
         published.send(position, &[(1, 1)], 1);
         assert!(!published.acked(&[4]));
         assert!(published.is_unclear());

@@ -17,15 +17,16 @@ use futures::future::{Either, select};
 use shards::local::{Notify, Receiver, oneshot};
 use shards::{ReplyTo, log_limited, turn};
 
+use super::resume::{Held, Resumed, Verdict};
 use super::{Inner, Partitions, now_ms};
-use crate::bridge::{BridgeError, DataMessage, MessagePlace, Publisher};
+use crate::bridge::{BridgeError, MessagePlace, Publisher};
 use crate::gateway::Reply;
 use crate::partition::messages::{Durability, PartitionError, Produce, Produced};
-use crate::partition::producers::Sequence;
-use crate::partition::published::{Published, Seen};
-use crate::record::{Batch, Compression, RecordError, records};
+use crate::partition::published::{Published, Seen, tell};
+use crate::record::{Batch, Compression, Record, RecordError, records};
+use crate::store::seaweedmq::adopted::Scan;
 use crate::store::seaweedmq::broker::Outlet;
-use crate::store::seaweedmq::broker::envelope::{self, Clock};
+use crate::store::seaweedmq::broker::envelope::{self, Clock, Origin};
 use crate::store::{PartitionId, Store};
 use crate::wire::Uuid;
 
@@ -56,6 +57,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a partition has for brokers.
 pub(super) struct Publishing {
     pub(super) published: Published,
+    pub(super) resumed: Resumed,
     wake: Notify,
     /// A task sends what there is.
     is_running: bool,
@@ -70,6 +72,7 @@ impl Default for Publishing {
     fn default() -> Self {
         Publishing {
             published: Published::default(),
+            resumed: Resumed::default(),
             wake: Notify::new(),
             is_running: false,
             down_since: None,
@@ -82,10 +85,16 @@ impl Default for Publishing {
 impl Publishing {
     /// Sends nothing any more, and tells who waits. Gives the bytes that were held.
     pub(super) fn give_up(&mut self, error: PartitionError) -> usize {
-        let bytes = self.published.bytes();
+        let bytes = self.bytes();
         self.published.fail(error);
+        self.resumed.fail(error);
         self.wake.notify_waiters();
         bytes
+    }
+
+    /// Bytes that are held.
+    fn bytes(&self) -> usize {
+        self.published.bytes() + self.resumed.bytes()
     }
 
     fn is_unavailable(&self) -> bool {
@@ -124,13 +133,13 @@ struct Opened {
 struct Messages {
     /// Fingerprints, and bytes.
     records: Vec<(u64, usize)>,
-    all: Vec<crate::record::Record>,
+    all: Vec<Record>,
 }
 
 impl Messages {
     fn of(batch: &Batch) -> Result<Self, RecordError> {
         let all: Vec<_> = records(batch, INFLATED_BYTES_MAX)?.collect::<Result<_, _>>()?;
-        let record = |record: &crate::record::Record| {
+        let record = |record: &Record| {
             let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
             let bytes = len(&record.key) + len(&record.value);
             (envelope::fingerprint(record), bytes)
@@ -165,6 +174,7 @@ impl Partitions {
         drop(inner);
         for (id, taken) in &parts {
             if taken.is_ok() {
+                self.begin_resuming(*id);
                 self.begin_publishing(*id);
             }
         }
@@ -195,10 +205,11 @@ impl Partitions {
         })
     }
 
-    fn begin_publishing(self: &Rc<Self>, id: PartitionId) {
+    pub(super) fn begin_publishing(self: &Rc<Self>, id: PartitionId) {
         let begin = self.publishing(id, |publishing| {
             publishing.wake.notify_waiters();
-            !std::mem::replace(&mut publishing.is_running, true)
+            let has_some = !publishing.published.is_empty();
+            has_some && !std::mem::replace(&mut publishing.is_running, true)
         });
         if begin == Some(true) {
             let this = self.clone();
@@ -206,7 +217,11 @@ impl Partitions {
         }
     }
 
-    fn publishing<T>(&self, id: PartitionId, with: impl FnOnce(&mut Publishing) -> T) -> Option<T> {
+    pub(super) fn publishing<T>(
+        &self,
+        id: PartitionId,
+        with: impl FnOnce(&mut Publishing) -> T,
+    ) -> Option<T> {
         let mut inner = self.inner.borrow_mut();
         let slot = inner.slots.get_mut(&id)?;
         slot.publishing.as_deref_mut().map(with)
@@ -408,8 +423,8 @@ impl Partitions {
             let Some(Some((position, batch))) = next else {
                 return;
             };
-            let codec = batch.attributes().compression();
-            let messages = match codec {
+            let header = *batch.header();
+            let messages = match header.attributes().compression() {
                 Ok(Compression::None) => Messages::of(&batch),
                 _ => match self.shard.blocking(move || Messages::of(&batch)).await {
                     Ok(messages) => messages,
@@ -427,8 +442,10 @@ impl Partitions {
                 return;
             };
             let now_ns = now_ms() * 1_000_000;
+            let keeps_ids = self.inner.borrow().keeps_producer_ids(id);
             for index in sent {
-                let message: DataMessage = envelope::message(&messages.all[index], now_ns, clock);
+                let origin = Origin::of(&header, index).filter(|_| keeps_ids);
+                let message = envelope::message(&messages.all[index], origin, now_ns, clock);
                 // If the stream is over, its acknowledgements say why.
                 if publisher.messages.unbounded_send(message.into()).is_err() {
                     return;
@@ -525,12 +542,29 @@ impl Partitions {
             let from = slot.publishing.as_ref()?.published.unseen_from();
             slot.partition.log().adopted()?.plan_scan(from)
         };
-        let seen = |record: &crate::record::Record| Seen {
-            offset: record.offset,
-            fingerprint: envelope::fingerprint(record),
+        let note = |seen: &mut Vec<Seen>, record: &Record, _| {
+            seen.push(Seen {
+                offset: record.offset,
+                fingerprint: envelope::fingerprint(record),
+            });
         };
-        match self.shard.blocking(move || scan.run(seen)).await {
-            Ok(Ok(seen)) => Some(seen),
+        self.run_scan(id, scan, note).await
+    }
+
+    /// `None` if the files cannot be read.
+    pub(super) async fn run_scan<T: Default + Send + 'static>(
+        &self,
+        id: PartitionId,
+        scan: Scan,
+        note: impl Fn(&mut T, &Record, Option<Origin>) + Send + 'static,
+    ) -> Option<T> {
+        let run = move || {
+            let mut found = T::default();
+            scan.run(|record, origin| note(&mut found, record, origin))?;
+            Ok::<_, std::io::Error>(found)
+        };
+        match self.shard.blocking(run).await {
+            Ok(Ok(found)) => Some(found),
             Ok(Err(error)) => {
                 log_limited!(warn, partition = %id, %error, "cannot read what a broker has written to a partition; trying again");
                 None
@@ -543,7 +577,7 @@ impl Partitions {
     }
 
     /// Has the files' records noted, upon which others may come in.
-    fn settled(self: &Rc<Self>, id: PartitionId, note: impl FnOnce(&mut Published)) {
+    pub(super) fn settled(self: &Rc<Self>, id: PartitionId, note: impl FnOnce(&mut Published)) {
         let mut inner = self.inner.borrow_mut();
         let inner_now = &mut *inner;
         let slot = inner_now.slots.get_mut(&id);
@@ -607,41 +641,73 @@ impl Inner {
         if self.outlet(id).is_none() {
             return Err(PartitionError::ReadOnly);
         }
+        let keeps_ids = self.keeps_producer_ids(id);
         let slot = self.slots.get_mut(&id).ok_or(PartitionError::Unknown)?;
         let publishing = slot.publishing.get_or_insert_default();
-        if publishing.is_unavailable() || publishing.published.bytes() > bytes_max {
+        if publishing.is_unavailable() || publishing.bytes() > bytes_max {
             return Err(PartitionError::NoBroker);
         }
         let header = *batch.header();
         if header.record_count() < 1 {
             return Err(PartitionError::Corrupt);
         }
-        let (offset_to, offset) = oneshot();
+        let (waiter, offset) = oneshot();
+        let held = Held {
+            batch,
+            durability,
+            waiter,
+        };
+        let first_appended_ms = match header.has_producer_id() && keeps_ids {
+            true if !publishing.resumed.is_known() => {
+                self.published_bytes += publishing.resumed.hold(held);
+                None
+            }
+            _ => self.take(id, held, now),
+        };
+        Ok(Taken {
+            first_appended_ms,
+            offset,
+        })
+    }
+
+    /// Has a batch sent, or whoever waits told where it is or what is wrong with it. Gives when it came
+    /// first, if it is a retry.
+    pub(super) fn take(&mut self, id: PartitionId, held: Held, now: i64) -> Option<i64> {
+        let slot = self.slots.get_mut(&id)?;
+        let publishing = slot.publishing.as_mut()?;
+        let Held {
+            batch,
+            durability,
+            waiter,
+        } = held;
+        let header = *batch.header();
         let producers = slot.partition.producers_mut();
-        if header.has_producer_id()
-            && let Sequence::Duplicate {
-                base_offset,
+        let stored = match publishing.resumed.judge(producers, &header) {
+            Ok(Verdict::New(stored)) => stored,
+            Ok(Verdict::Sent {
+                position,
                 appended_ms,
-                ..
-            } = producers.check(&header)?
-        {
-            publishing
-                .published
-                .wait(base_offset, durability, offset_to);
-            return Ok(Taken {
-                first_appended_ms: Some(appended_ms),
-                offset,
-            });
-        }
+            }) => {
+                publishing.published.wait(position, durability, waiter);
+                return Some(appended_ms);
+            }
+            Ok(Verdict::Stored(offset)) => {
+                tell(waiter, Ok(offset));
+                return None;
+            }
+            Err(error) => {
+                tell(waiter, Err(error.into()));
+                return None;
+            }
+        };
         let published = &mut publishing.published;
         let before = published.bytes();
         let (count, bytes) = (header.record_count() as u64, batch.size_in_bytes());
-        let position = published.push(batch);
-        published.wait(position, durability, offset_to);
+        let position = published.push(batch, &stored);
+        published.wait(position, durability, waiter);
         self.published_bytes += published.bytes() - before;
         if header.has_producer_id() {
             // Nothing is taken back.
-            let producers = slot.partition.producers_mut();
             producers.note(&header, position, i64::MAX, now);
         }
         slot.traffic.produced_records += count;
@@ -649,10 +715,13 @@ impl Inner {
         self.metrics.produced.records.add(count);
         self.metrics.produced.batches.add(1);
         self.metrics.produced.bytes.add(bytes as u64);
-        Ok(Taken {
-            first_appended_ms: None,
-            offset,
-        })
+        None
+    }
+
+    /// Whether what idempotent producers send to a topic says so in the files.
+    pub(super) fn keeps_producer_ids(&self, id: PartitionId) -> bool {
+        let topic = self.catalog.by_id(&id.topic);
+        topic.is_some_and(|topic| topic.config.seaweedmq_producer_ids)
     }
 }
 

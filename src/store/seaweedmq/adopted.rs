@@ -27,6 +27,7 @@ use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
 pub use self::watch::{Touched, Watch, WatchPlan};
+use super::broker::envelope::Origin;
 use super::codec::{self, Batches};
 use super::layout::{RING_SIZE, TOPICS, seconds_of, time_name};
 use super::read::{search, take};
@@ -347,6 +348,18 @@ impl Log {
         })
     }
 
+    /// Where the last files begin that have so many bytes together, or all files if they have less.
+    pub fn tail_offset(&self, bytes: u64) -> i64 {
+        let mut left = bytes;
+        let mut newest = self.files.iter().rev();
+        let first = newest.find(|file| {
+            left = left.saturating_sub(file.bytes);
+            left == 0
+        });
+        let first = first.or(self.files.first());
+        first.map_or(0, |file| file.base_offset)
+    }
+
     /// Plans to look at all records from an offset on up to the end.
     pub fn plan_scan(&self, from: i64) -> Scan {
         let first = self.files.partition_point(|f| f.next_offset <= from);
@@ -651,18 +664,23 @@ pub struct Scan {
 
 impl Scan {
     /// The records that readers get, in the order of their offsets: none that lies behind a higher one.
-    /// Blocking.
-    pub fn run<T>(self, each: impl Fn(&Record) -> T) -> io::Result<Vec<T>> {
-        let (mut all, mut next) = (Vec::new(), self.from);
+    /// With each, which one of its producer it is, if it says so. Blocking.
+    pub fn run(self, mut each: impl FnMut(&Record, Option<Origin>)) -> io::Result<()> {
+        let mut next = self.from;
         for file in &self.files {
             next = next.max(file.base_offset);
-            self.scan(file, &mut next, |record| all.push(each(record)))
+            self.scan(file, &mut next, &mut each)
                 .map_err(|error| file.described(self.id, error))?;
         }
-        Ok(all)
+        Ok(())
     }
 
-    fn scan(&self, file: &File, next: &mut i64, mut each: impl FnMut(&Record)) -> io::Result<()> {
+    fn scan(
+        &self,
+        file: &File,
+        next: &mut i64,
+        each: &mut impl FnMut(&Record, Option<Origin>),
+    ) -> io::Result<()> {
         for chunk in &file.chunks(&self.shared)? {
             let batches = self.shared.chunks.foreign(&self.shared, chunk)?;
             for place in &batches.places {
@@ -674,7 +692,7 @@ impl Scan {
                 for record in records(&batch, INFLATED_BYTES_MAX).map_err(damaged)? {
                     let record = record.map_err(damaged)?;
                     if (*next..file.next_offset).contains(&record.offset) {
-                        each(&record);
+                        each(&record, batches.origin(record.offset));
                         *next = record.offset + 1;
                     }
                 }

@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 
-use super::broker::envelope;
+use super::broker::envelope::{self, Origin};
 use crate::record::batch::{HEADER_LEN, LOG_OVERHEAD, position};
 use crate::record::compress::{Compression, compress, decompress};
 use crate::record::{BatchHeader, Builder, RawRecord};
@@ -283,6 +283,21 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 pub struct Batches {
     pub bytes: Bytes,
     pub places: Vec<Place>,
+    /// Of records that went through a broker and say it: by their offsets, ascending.
+    pub origins: Vec<(i64, Origin)>,
+}
+
+impl Batches {
+    /// What it takes in memory.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + self.origins.len() * size_of::<(i64, Origin)>()
+    }
+
+    /// Which record of which producer the one at an offset is, if it says so.
+    pub fn origin(&self, offset: i64) -> Option<Origin> {
+        let at = self.origins.binary_search_by_key(&offset, |(at, _)| *at);
+        at.ok().map(|at| self.origins[at].1)
+    }
 }
 
 /// A batch among others.
@@ -310,6 +325,7 @@ pub fn decode(chunk: &[u8]) -> Result<Batches, Damaged> {
     Ok(Batches {
         bytes: out.into(),
         places,
+        origins: Vec::new(),
     })
 }
 
@@ -334,6 +350,7 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
     entries.sort_by_key(|entry| entry.offset);
     entries.dedup_by_key(|entry| entry.offset);
     let (mut out, mut places) = (Vec::with_capacity(chunk.len()), Vec::new());
+    let mut origins = Vec::new();
     let mut entries = &entries[..];
     while let Some(first) = entries.first() {
         let mut builder = Builder::new().base_offset(first.offset);
@@ -345,7 +362,8 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
             if taken > 0 && (taken == PLAIN_RECORDS || builder.records_len() >= PLAIN_BYTES) {
                 break;
             }
-            put_plain(&mut builder, delta, entry);
+            let origin = put_plain(&mut builder, delta, entry);
+            origins.extend(origin.map(|origin| (entry.offset, origin)));
             taken += 1;
         }
         let at = out.len();
@@ -366,11 +384,12 @@ pub fn decode_foreign(chunk: &[u8]) -> Result<Batches, Damaged> {
     Ok(Batches {
         bytes: out.into(),
         places,
+        origins,
     })
 }
 
-/// A record that a broker has stored.
-fn put_plain(builder: &mut Builder, delta: i32, entry: &Entry<'_>) {
+/// A record that a broker has stored. Gives what it says of its producer.
+fn put_plain(builder: &mut Builder, delta: i32, entry: &Entry<'_>) -> Option<Origin> {
     let stored = entry.ts_ns.div_euclid(1_000_000);
     match envelope::open(entry.key, entry.value) {
         Some(opened) => {
@@ -382,8 +401,12 @@ fn put_plain(builder: &mut Builder, delta: i32, entry: &Entry<'_>) {
                 opened.value,
                 &opened.headers(),
             );
+            opened.origin
         }
-        None => builder.append_at(delta, stored, entry.key, entry.value, &[]),
+        None => {
+            builder.append_at(delta, stored, entry.key, entry.value, &[]);
+            None
+        }
     }
 }
 

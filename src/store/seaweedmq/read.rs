@@ -396,7 +396,7 @@ impl ChunkCache {
 
     fn keep(&self, file_id: String, decoded: Result<Batches, Damaged>) -> io::Result<Arc<Batches>> {
         let batches = Arc::new(named(&file_id, decoded)?);
-        let weight = batches.bytes.len();
+        let weight = batches.weight();
         self.locked().put(file_id, batches.clone(), weight);
         Ok(batches)
     }
@@ -514,7 +514,11 @@ mod tests {
         };
         let places = lens.iter().enumerate().map(place).collect();
         let bytes = vec![base as u8; lens.iter().sum()].into();
-        Arc::new(Batches { bytes, places })
+        Arc::new(Batches {
+            bytes,
+            places,
+            ..Batches::default()
+        })
     }
 
     #[test]

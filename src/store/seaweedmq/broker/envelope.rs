@@ -3,7 +3,7 @@
 //! A message is a key, a value and a time, all in protobuf 3, which does not tell an empty field from
 //! one that is not there. A record is stored as it is if that says all of it: without headers, with a time
 //! that the broker will keep, with a key that is null or has bytes, with a value that is null or has
-//! bytes. What such a message cannot say follows the value:
+//! bytes, and of no producer that is to be known later. What such a message cannot say follows the value:
 //!
 //! ```text
 //! value | C2 3E <varint: length of the rest> | Extras | u32 length of Extras | u32 CRC-32C | "tidegate"
@@ -18,7 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::bridge::DataMessage;
-use crate::record::{Header, Record};
+use crate::record::{BatchHeader, Header, Record};
 
 const MAGIC: &[u8; 8] = b"tidegate";
 /// Field 1000 with a length.
@@ -42,6 +42,61 @@ struct Extras {
     is_value_null: bool,
     #[prost(message, repeated, tag = "4")]
     headers: Vec<ExtraHeader>,
+    #[prost(message, optional, tag = "5")]
+    origin: Option<ExtraOrigin>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ExtraOrigin {
+    #[prost(int64, tag = "1")]
+    producer_id: i64,
+    #[prost(int32, tag = "2")]
+    epoch: i32,
+    #[prost(int32, tag = "3")]
+    sequence: i32,
+}
+
+/// Which record of which idempotent producer (KIP-98) it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+}
+
+impl Origin {
+    /// Of a batch's record, by its index. `None` if its producer is not idempotent.
+    pub fn of(batch: &BatchHeader, index: usize) -> Option<Origin> {
+        let sequence = i64::from(batch.base_sequence()) + index as i64;
+        batch.has_producer_id().then_some(Origin {
+            producer_id: batch.producer_id(),
+            epoch: batch.producer_epoch(),
+            // They go on from 0.
+            sequence: (sequence & i64::from(i32::MAX)) as i32,
+        })
+    }
+}
+
+impl From<Origin> for ExtraOrigin {
+    fn from(origin: Origin) -> Self {
+        ExtraOrigin {
+            producer_id: origin.producer_id,
+            epoch: i32::from(origin.epoch),
+            sequence: origin.sequence,
+        }
+    }
+}
+
+impl ExtraOrigin {
+    /// `None` if a producer cannot have it.
+    fn read(self) -> Option<Origin> {
+        let epoch = i16::try_from(self.epoch).ok()?;
+        (self.producer_id >= 0 && epoch >= 0 && self.sequence >= 0).then_some(Origin {
+            producer_id: self.producer_id,
+            epoch,
+            sequence: self.sequence,
+        })
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,8 +133,13 @@ impl Clock {
     }
 }
 
-/// The message that a record is published as.
-pub fn message(record: &Record, now_ns: i64, clock: &mut Clock) -> DataMessage {
+/// The message that a record is published as, and with its origin if that is to be kept.
+pub fn message(
+    record: &Record,
+    origin: Option<Origin>,
+    now_ns: i64,
+    clock: &mut Clock,
+) -> DataMessage {
     let (ts_ns, is_time_told) = clock.tick(record.timestamp, now_ns);
     let key = record.key.clone().unwrap_or_default();
     let value = record.value.clone().unwrap_or_default();
@@ -88,6 +148,7 @@ pub fn message(record: &Record, now_ns: i64, clock: &mut Clock) -> DataMessage {
         is_key_empty: record.key.is_some() && key.is_empty(),
         is_value_null: false,
         headers: record.headers.iter().map(ExtraHeader::from).collect(),
+        origin: origin.map(ExtraOrigin::from),
     };
     let is_value_told = record.value.is_some() != value.is_empty();
     let value = match is_value_told && extras == Extras::default() && !value.ends_with(MAGIC) {
@@ -148,6 +209,7 @@ pub fn open<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Option<Opened
         key: key.or(extras.is_key_empty.then_some(&[])),
         value: (!extras.is_value_null).then_some(value),
         timestamp: extras.timestamp,
+        origin: extras.origin.and_then(ExtraOrigin::read),
         headers: extras.headers,
     })
 }
@@ -158,6 +220,7 @@ pub struct Opened<'a> {
     pub value: Option<&'a [u8]>,
     /// Unless it is the message's.
     pub timestamp: Option<i64>,
+    pub origin: Option<Origin>,
     headers: Vec<ExtraHeader>,
 }
 
@@ -224,7 +287,7 @@ mod tests {
         let mut clock = Clock::from(0);
         for ago in [900, 5, 5, 0] {
             let record = record(Some(b"k"), Some(b"v"), NOW_MS - ago);
-            let message = message(&record, NOW, &mut clock);
+            let message = message(&record, None, NOW, &mut clock);
             assert_eq!(
                 (&message.key[..], &message.value[..]),
                 (&b"k"[..], &b"v"[..])
@@ -232,7 +295,7 @@ mod tests {
             assert_eq!(read(&message), record);
         }
         let tombstone = record(Some(b"k"), None, NOW_MS);
-        assert!(message(&tombstone, NOW, &mut clock).value.is_empty());
+        assert!(message(&tombstone, None, NOW, &mut clock).value.is_empty());
     }
 
     #[test]
@@ -249,7 +312,7 @@ mod tests {
             key: "h".into(),
             value: None,
         });
-        let message = message(&record, NOW, &mut Clock::from(0));
+        let message = message(&record, None, NOW, &mut Clock::from(0));
         assert!(message.value.len() > own.encoded_len());
         assert_eq!(Own::decode(message.value.clone()).unwrap(), own);
         assert_eq!(read(&message), record);
@@ -265,25 +328,29 @@ mod tests {
         fn records_come_back_with_all_they_had(
             all in prop::collection::vec(
                 (bytes(), bytes(), prop_oneof![NOW_MS - 2000..NOW_MS + 2000, any::<i64>()],
-                 prop::collection::vec((bytes(), bytes()), 0..3), any::<bool>()), 1..20),
+                 prop::collection::vec((bytes(), bytes()), 0..3), any::<bool>(),
+                 prop::option::of((0..=i64::MAX, 0..=i16::MAX, 0..=i32::MAX))), 1..20),
         ) {
             let mut clock = Clock::from(0);
             let mut before = i64::MIN;
-            for (key, value, timestamp, headers, again) in all {
+            for (key, value, timestamp, headers, again, origin) in all {
                 let headers = headers.into_iter().map(|(key, value)| Header {
                     key: key.unwrap_or_default(), value,
                 });
                 let mut record = Record { offset: 0, timestamp, key, value, headers: headers.collect() };
-                let mut published = message(&record, NOW, &mut clock);
+                let origin = origin.map(|(producer_id, epoch, sequence)| Origin { producer_id, epoch, sequence });
+                let mut published = message(&record, origin, NOW, &mut clock);
                 if again {
                     // Somebody produces what it has read as bytes.
                     record.value = Some(published.value.clone()).filter(|value| !value.is_empty());
-                    published = message(&record, NOW, &mut clock);
+                    published = message(&record, origin, NOW, &mut clock);
                 }
                 prop_assert!(published.ts_ns > before, "a broker would move it");
                 before = published.ts_ns;
                 let found = read(&published);
                 prop_assert_eq!(fingerprint(&found), fingerprint(&record));
+                let value = Some(&published.value[..]).filter(|value| !value.is_empty());
+                prop_assert_eq!(open(None, value).and_then(|opened| opened.origin), origin);
                 prop_assert_eq!(found, record);
             }
         }
