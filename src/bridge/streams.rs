@@ -193,14 +193,9 @@ impl Bridge {
         .await
     }
 
-    /// What changes in a folder from a time on, in ns since the epoch. It takes a moment until the filer
-    /// knows that somebody listens, so that time should be past.
-    pub async fn watch(&self, folder: &str, since_ns: i64) -> Result<Changes, BridgeError> {
-        self.watch_all(vec![folder.to_owned()], since_ns).await
-    }
-
-    /// As [`Bridge::watch`], for many folders: not for those below them.
-    pub async fn watch_all(
+    /// What changes in some folders, and not below them, from a time on, in ns since the epoch. It takes a
+    /// moment until the filer knows that somebody listens, so that time should be past.
+    pub async fn watch(
         &self,
         mut folders: Vec<String>,
         since_ns: i64,

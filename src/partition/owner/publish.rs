@@ -6,7 +6,6 @@
 //! files do not have are sent again, to whichever broker leads the partition then. Consumers get what is in
 //! the files, so nothing that they have seen goes away.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
@@ -263,18 +262,10 @@ impl Partitions {
 
     /// One stream, from its beginning to its end.
     async fn stream(self: &Rc<Self>, id: PartitionId, outlet: &Outlet) -> Ended {
-        let is_open = Rc::new(Cell::new(true));
-        let ended = match self.open(id, outlet).await {
-            Ok(opened) => {
-                let (this, to, watch) = (self.clone(), outlet.clone(), is_open.clone());
-                self.shard
-                    .spawn(async move { this.watch_files(id, to, watch).await });
-                self.run(id, outlet, opened).await
-            }
+        match self.open(id, outlet).await {
+            Ok(opened) => self.run(id, outlet, opened).await,
             Err(ended) => ended,
-        };
-        is_open.set(false);
-        ended
+        }
     }
 
     /// Opens a stream when it is known what became of what the last one had.
@@ -472,31 +463,6 @@ impl Partitions {
             self.settle(id).await;
         }
         is_good
-    }
-
-    /// Looks when the partition's files change, for as long as the stream is open.
-    async fn watch_files(self: Rc<Self>, id: PartitionId, outlet: Outlet, is_open: Rc<Cell<bool>>) {
-        // Without it, changes are found by looks from time to time.
-        let since = (now_ms() - 10_000) * 1_000_000;
-        let Ok(mut changes) = outlet.watch(since).await else {
-            return;
-        };
-        while is_open.get() {
-            let timer = shards::sleep(LOOK_EVERY);
-            match select(changes.next(), pin!(timer)).await {
-                Either::Left((Some(change), _)) => {
-                    let mut is_file = Outlet::is_file(&change.name);
-                    while let Ok(change) = changes.try_recv() {
-                        is_file |= Outlet::is_file(&change.name);
-                    }
-                    if is_file {
-                        self.look(id).await;
-                    }
-                }
-                Either::Left((None, _)) => return,
-                Either::Right(_) => {}
-            }
-        }
     }
 
     /// Looks for what was acknowledged in the files, after these were found to have more.

@@ -57,7 +57,7 @@ impl WatchPlan {
         let since_ns = now_ms.saturating_mul(1_000_000) - MARGIN_NS;
         let folders = self.folders.keys().map(|folder| (**folder).to_owned());
         let bridge = &self.shared.bridge;
-        let changes = bridge.watch_all(folders.collect(), since_ns).await?;
+        let changes = bridge.watch(folders.collect(), since_ns).await?;
         Ok(Watch {
             shared: self.shared,
             folders: self.folders,

@@ -9,7 +9,7 @@ use bytes::Buf;
 
 use super::layout::{NAMESPACE, TOPICS, time_name};
 use super::{ShardStore, Shared, inline_file};
-use crate::bridge::{Bridge, BridgeError, Changes, MessagePlace, Publisher};
+use crate::bridge::{Bridge, BridgeError, MessagePlace, Publisher};
 use crate::store::PartitionId;
 use crate::wire::Uuid;
 
@@ -111,15 +111,5 @@ impl Outlet {
         self.bridge
             .create(&self.dir, inline_file(CHECKPOINT, last), false)
             .await
-    }
-
-    /// Whether a change of the partition's folder is one of what was written.
-    pub fn is_file(name: &str) -> bool {
-        name != CHECKPOINT
-    }
-
-    /// Tells when the partition's files change, from a time on, in ns since the epoch.
-    pub async fn watch(&self, since_ns: i64) -> Result<Changes, BridgeError> {
-        self.bridge.watch(&self.dir, since_ns).await
     }
 }
