@@ -12,7 +12,7 @@
 //! | 1000 | bytes | a batch's first entry | the batch's header, 61 bytes, with offset and epoch |
 //! | 1001 | sint64 | if not 0 | the record's timestamp less the batch's base timestamp, in ms |
 //! | 1002 | bytes | if there are headers | their count and they, as in a record |
-//! | 1003 | fixed32 | first entry, compressed | CRC-32C of the records before compression |
+//! | 1003 | fixed32 | first entry, compressed | CRC-32C of the header and the records before compression (at first: of the records alone) |
 //! | 1004 | bytes | an opaque batch's only entry | the batch's payload as it came |
 //!
 //! A batch is read back with its boundaries and fields as they were; its payload is what it was, but
@@ -105,7 +105,7 @@ fn put_records(
         Compression::None => (payload, None),
         codec => {
             inflated = decompress(codec, payload, INFLATED_BYTES_MAX).ok()?;
-            (&inflated[..], Some(crc32c::crc32c(&inflated)))
+            (&inflated[..], Some(records_crc(raw_header, &inflated)))
         }
     };
     let mut first = true;
@@ -125,6 +125,11 @@ fn put_records(
         first = false;
     }
     (!first && rest.is_empty()).then_some(())
+}
+
+/// What shows damage of a batch whose own CRC is of bytes that a codec may write otherwise.
+fn records_crc(raw_header: &[u8; HEADER_LEN], records: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(raw_header), records)
 }
 
 fn put_record(out: &mut Vec<u8>, header: &BatchHeader, record: &RawRecord<'_>) {
@@ -446,13 +451,17 @@ fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str
     out.extend_from_slice(raw);
     match entry.opaque {
         Some(payload) => out.extend_from_slice(payload),
-        None => take_records(entry, rest, &header, out)?,
+        None if is_compressed(&header) => {
+            take_records(entry, rest, raw, &header, out)?;
+            restore_length(&mut out[at..])?;
+        }
+        None => take_records(entry, rest, raw, &header, out)?,
     }
     let len = out.len() - at;
-    if len != header.size_in_bytes() || entry_is_compressed(&header) {
-        restore_length(&mut out[at..], &header)?;
-    }
     let stored = BatchHeader::parse(&out[at..]).map_err(|_| "a batch makes no sense")?;
+    if len != stored.size_in_bytes() {
+        return Err("a batch has not the length that it had");
+    }
     if !crate::store::crc_matches(&stored, &out[at..]) {
         return Err("the CRC of a batch does not match");
     }
@@ -466,15 +475,12 @@ fn take_batch(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<Place, &'static str
     })
 }
 
-fn entry_is_compressed(header: &BatchHeader) -> bool {
+fn is_compressed(header: &BatchHeader) -> bool {
     header.attributes().compression() != Ok(Compression::None)
 }
 
 /// A codec may have written other bytes than the producer's: length and CRC are made to fit.
-fn restore_length(batch: &mut [u8], header: &BatchHeader) -> Result<(), &'static str> {
-    if !entry_is_compressed(header) {
-        return Err("a batch has not the length that it had");
-    }
+fn restore_length(batch: &mut [u8]) -> Result<(), &'static str> {
     let length = i32::try_from(batch.len() - LOG_OVERHEAD).map_err(|_| "a batch is too large")?;
     batch[position::BATCH_LENGTH..position::PARTITION_LEADER_EPOCH]
         .copy_from_slice(&length.to_be_bytes());
@@ -487,6 +493,7 @@ fn restore_length(batch: &mut [u8], header: &BatchHeader) -> Result<(), &'static
 fn take_records(
     first: Entry<'_>,
     rest: &mut &[u8],
+    raw_header: &[u8; HEADER_LEN],
     header: &BatchHeader,
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
@@ -507,7 +514,9 @@ fn take_records(
         take_record(&entry, header, into)?;
     }
     if codec != Compression::None {
-        if crc != Some(crc32c::crc32c(&records)) {
+        let is_good =
+            |crc| crc == records_crc(raw_header, &records) || crc == crc32c::crc32c(&records);
+        if !crc.is_some_and(is_good) {
             return Err("the CRC of a batch's records does not match");
         }
         out.extend_from_slice(&compress(codec, None, &records));
