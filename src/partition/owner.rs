@@ -1,8 +1,9 @@
 //! All partitions that one shard owns: requests come in by message, commits go out to the store.
 //!
 //! Appends of all partitions wait together and are committed together (group commit): while one commit
-//! is under way the next one fills, and for a moment after it if that pays off ([`super::gather`]). A producer's answer waits for the commit that covers it; a
-//! consumer's answer waits for a high watermark to move. Neither costs a task.
+//! is under way the next one fills, and for a moment after it if that pays off ([`super::gather`]). A
+//! producer's answer waits for the commit that covers it; a consumer's answer waits for a high watermark
+//! to move. Neither costs a task.
 
 mod adopted;
 mod compact;
