@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use crate::common::{Client, Gateway, batch};
+use crate::common::Gateway;
 use crate::data_folder;
 use tidegate::wire::{
     ErrorCode, alter_partition_reassignments, api_versions, create_acls, delete_acls,
-    describe_acls, describe_client_quotas, describe_producers, describe_quorum,
-    describe_topic_partitions, describe_user_scram_credentials, elect_leaders,
-    list_config_resources, list_partition_reassignments, unregister_broker, update_features,
+    describe_acls, describe_client_quotas, describe_quorum, describe_topic_partitions,
+    describe_user_scram_credentials, elect_leaders, list_config_resources,
+    list_partition_reassignments, unregister_broker, update_features,
 };
 
 fn start(data: &Path) -> Gateway {
@@ -57,47 +57,6 @@ fn topics_are_described_page_by_page() {
     let of = |name: &'static str, partitions| (0..partitions).map(move |p| (name.to_owned(), p));
     let expected: Vec<_> = of("a", 2).chain(of("b", 3)).collect();
     assert_eq!(told, expected);
-}
-
-#[test]
-fn producers_are_told_as_they_wrote_last() {
-    let data = data_folder();
-    let mut gateway = start(data.path());
-    let mut client = gateway.connect();
-    client.create_topic("t", 2);
-    let id = client.new_producer_id().expect("an id");
-    for sequence in [0, 2] {
-        let batch = batch(&[b"a", b"b"], Some((id, 0, sequence)));
-        let produced = client.produce("t", 1, batch).expect("an answer");
-        assert_eq!(produced.error_code, ErrorCode::NONE);
-    }
-    let told = |client: &mut Client| {
-        let topic = describe_producers::TopicRequest {
-            name: "t".into(),
-            partition_indexes: vec![0, 1, 2, 1],
-        };
-        let request = describe_producers::Request {
-            topics: vec![topic],
-        };
-        let response = ask!(client, describe_producers, request);
-        let partitions = response.topics[0].partitions.iter();
-        let told = partitions.map(|p| {
-            let active = p.active_producers.iter();
-            let active = active.map(|a| (a.producer_id, a.producer_epoch, a.last_sequence));
-            (
-                p.partition_index,
-                p.error_code.0,
-                active.collect::<Vec<_>>(),
-            )
-        });
-        told.collect::<Vec<_>>()
-    };
-    let expected = [(0, 0, vec![]), (1, 0, vec![(id, 0, 3)]), (2, 3, vec![])];
-    assert_eq!(told(&mut client), expected);
-    gateway.kill();
-
-    let gateway = start(data.path());
-    assert_eq!(told(&mut gateway.connect()), expected);
 }
 
 #[test]

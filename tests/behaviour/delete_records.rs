@@ -6,40 +6,16 @@ use crate::common::{Client, Gateway, batch, fetch_request};
 use crate::data_folder;
 use tidegate::wire::ErrorCode;
 
-fn start(data: &Path) -> Gateway {
+pub fn start(data: &Path) -> Gateway {
     Gateway::start(data, &["--shards", "2"])
 }
 
 /// Writes batches of one record of 100 kB.
-fn fill(client: &mut Client, topic: &str, batches: usize) {
+pub fn fill(client: &mut Client, topic: &str, batches: usize) {
     let value = vec![b'x'; 100_000];
     for _ in 0..batches {
         let answer = client.produce(topic, 0, batch(&[&value], None));
         assert_eq!(answer.expect("an answer").error_code, ErrorCode::NONE);
-    }
-}
-
-#[test]
-fn a_log_whose_records_are_all_deleted_goes_on_where_it_ended() {
-    let data = data_folder();
-    let mut gateway = start(data.path());
-    let mut client = gateway.connect();
-    client.create_topic("t", 1);
-    fill(&mut client, "t", 3);
-    for round in 1..4_i64 {
-        let end = client.latest("t", 0);
-        assert_eq!(client.delete_records("t", 0, -1), (ErrorCode::NONE, end));
-        match round {
-            1 => gateway.kill(),
-            _ => assert_eq!(gateway.stop(), Some(0)),
-        }
-        gateway = start(data.path());
-        client = gateway.connect();
-        assert_eq!((client.earliest("t", 0), client.latest("t", 0)), (end, end));
-        let answer = client.produce("t", 0, batch(&[b"on"], None));
-        let answer = answer.expect("an answer");
-        assert_eq!((answer.base_offset, answer.log_start_offset), (end, end));
-        assert_eq!(client.drain("t", 0), [(end, "on".into())]);
     }
 }
 
@@ -62,26 +38,6 @@ fn what_cannot_be_deleted_is_refused_as_in_kafka() {
         assert_eq!(refused, (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1));
     }
     assert_eq!(client.earliest("t", 0), 3);
-}
-
-#[test]
-fn a_search_by_time_finds_no_deleted_record() {
-    let data = data_folder();
-    let gateway = start(data.path());
-    let mut client = gateway.connect();
-    client.create_topic("t", 1);
-    // Offsets 0 to 3 in one batch, all of the same time.
-    let values: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
-    client
-        .produce("t", 0, batch(&values, None))
-        .expect("an answer");
-    assert_eq!(client.offset_at("t", 0, 0), 0);
-    client.delete_records("t", 0, 2);
-    assert_eq!(client.offset_at("t", 0, 0), 2);
-    client.delete_records("t", 0, 4);
-    assert_eq!(client.offset_at("t", 0, 0), -1);
-    // As Kafka: the largest timestamp is that of the segment.
-    assert_eq!(client.offset_at("t", 0, -3), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::data_folder;
 use tidegate::wire::{ErrorCode, Uuid, fetch};
 
 const BY_NAME: i16 = 12;
-const BY_ID: i16 = 18;
+pub const BY_ID: i16 = 18;
 
 fn in_session(mut request: fetch::Request, id: i32, epoch: i32) -> fetch::Request {
     request.session_id = id;
@@ -20,12 +20,12 @@ fn next(id: i32, epoch: i32) -> fetch::Request {
     request
 }
 
-fn by_id(mut request: fetch::Request, topic_id: Uuid) -> fetch::Request {
+pub fn by_id(mut request: fetch::Request, topic_id: Uuid) -> fetch::Request {
     request.topics[0].topic_id = topic_id;
     request
 }
 
-fn call(client: &mut Client, version: i16, request: &fetch::Request) -> fetch::Response {
+pub fn call(client: &mut Client, version: i16, request: &fetch::Request) -> fetch::Response {
     client
         .call(fetch::KEY, version, request)
         .expect("an answer")
@@ -183,61 +183,5 @@ fn a_partition_that_is_named_twice_is_answered_once() {
     assert_eq!(
         told(&response),
         [(0, ErrorCode::NONE), (1, ErrorCode::NONE)]
-    );
-}
-
-#[test]
-fn readers_learn_of_a_new_leader_epoch_and_where_their_log_parts_from_this_one() {
-    let data = data_folder();
-    let mut gateway = Gateway::start(data.path(), &[]);
-    let mut client = gateway.connect();
-    let topic_id = client.create_topic("t", 1);
-    client
-        .produce("t", 0, batch(&[b"a", b"b"], None))
-        .expect("an answer");
-    gateway.kill();
-    let gateway = Gateway::start_at(gateway.address, data.path(), &[]);
-    let mut client = gateway.connect();
-    let mut fetch = |offset, current_leader_epoch, last_fetched_epoch, replica_id| {
-        // Whatever there is to be told is told at once.
-        let mut request = by_id(
-            fetch_request("t", &[(0, offset)], 60_000, 1 << 20),
-            topic_id,
-        );
-        request.topics[0].partitions[0].current_leader_epoch = current_leader_epoch;
-        request.topics[0].partitions[0].last_fetched_epoch = last_fetched_epoch;
-        request.replica_state.replica_id = replica_id;
-        let response = call(&mut client, BY_ID, &request);
-        let partition = response.responses[0].partitions[0].clone();
-        (partition, response.node_endpoints)
-    };
-    let (fenced, endpoints) = fetch(0, 0, -1, -1);
-    assert_eq!(fenced.error_code, ErrorCode::FENCED_LEADER_EPOCH);
-    let leader = fenced.current_leader;
-    assert_eq!((leader.leader_id, leader.leader_epoch), (1, 1));
-    let ports: Vec<_> = endpoints.iter().map(|e| (e.node_id, e.port)).collect();
-    assert_eq!(ports, [(1, gateway.address.port().into())]);
-    assert_eq!(
-        fetch(0, 2, -1, -1).0.error_code,
-        ErrorCode::UNKNOWN_LEADER_EPOCH
-    );
-
-    let (diverging, _) = fetch(5, 1, 0, -1);
-    let end = &diverging.diverging_epoch;
-    assert_eq!(
-        (diverging.error_code, end.epoch, end.end_offset),
-        (ErrorCode::NONE, 0, 2)
-    );
-    assert_eq!(
-        fetch(0, 1, 7, -1).0.error_code,
-        ErrorCode::OFFSET_OUT_OF_RANGE
-    );
-    assert_eq!(
-        fetch(0, 1, -1, 7).0.error_code,
-        ErrorCode::UNKNOWN_LEADER_EPOCH
-    );
-    assert_eq!(
-        fetch(0, -1, -1, 7).0.error_code,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER
     );
 }

@@ -7,7 +7,7 @@
 //!   Their like for SeaweedFS is in `seaweedmq.rs` and `seaweedmq_faults.rs`.
 //! - `retention.rs`: which segments go is told by the local store's files, which end elsewhere than
 //!   segments in SeaweedFS. `seaweedmq.rs` has what need not be kept there.
-//! - `compaction.rs`: only the local store compacts.
+//! - `compaction.rs` and `seaweedmq_compaction.rs` have a source of their own in `common/compaction.rs`.
 //! - `observe.rs`: metrics of the local store's reads and checkpoints.
 //! - `limits.rs`: memory, also that of reads, which is another for each store.
 //! - `cli.rs`, `hostile.rs`, `routing.rs` and `wire_hostile.rs`: what they are about ends before a store.
@@ -20,3 +20,4 @@ mod delete_records;
 mod fetch_sessions;
 mod gateway;
 mod groups;
+mod own_logs;
