@@ -27,6 +27,8 @@ const MEMBER_ID_VERSION_MIN: i16 = 4;
 const SKIP_VERSION_MIN: i16 = 9;
 /// A leader that gives a partition to two members is asked again this often, one after the other.
 const REPAIRS_MAX: u32 = 1;
+/// To who waits to join, and is to come again. Kafka says REBALANCE_IN_PROGRESS, which ends aiokafka.
+const JOIN_AGAIN: ErrorCode = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
 const NEVER_MS: i64 = i64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +272,9 @@ impl Group {
         let members = members.ok_or("the embedded consumer protocol is malformed")?;
         let ids: Vec<_> = self.members.keys().cloned().collect();
         for id in ids {
+            if let Some(ticket) = self.take_join(&id) {
+                step.joined(ticket, refused_join(id.clone(), JOIN_AGAIN));
+            }
             self.answer_waiting(&id, &id, ErrorCode::REBALANCE_IN_PROGRESS, step);
         }
         let offsets = std::mem::take(&mut self.offsets);
@@ -696,8 +701,7 @@ impl Group {
         match member.joining.replace(ticket) {
             // Its client asked again; nobody is left waiting for the first answer.
             Some(old) => {
-                let again = ErrorCode::REBALANCE_IN_PROGRESS;
-                step.joined(old, refused_join(member_id.clone(), again));
+                step.joined(old, refused_join(member_id.clone(), JOIN_AGAIN));
             }
             None => self.joining += 1,
         }

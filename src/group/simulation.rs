@@ -1019,6 +1019,10 @@ impl World {
             | ErrorCode::GROUP_ID_NOT_FOUND => {
                 self.forget_membership(client);
             }
+            // It ends aiokafka.
+            ErrorCode::REBALANCE_IN_PROGRESS if self.clients[client].doing == Doing::Joining => {
+                self.fail(&format!("the join of client {client} is refused with it"));
+            }
             ErrorCode::REBALANCE_IN_PROGRESS => {
                 let one = &self.clients[client];
                 let gives_up = one.doing == Doing::Reading && !one.is_cooperative();

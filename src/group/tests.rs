@@ -588,7 +588,7 @@ fn a_request_that_is_repeated_leaves_nobody_waiting() {
     };
     let (once, twice) = (room.join(&again), room.join(&again));
     let told = room.joined(once).expect("answered");
-    assert_eq!(told.error_code, ErrorCode::REBALANCE_IN_PROGRESS);
+    assert_eq!(told.error_code, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
     room.pass(i64::from(SESSION_MS));
     assert!(room.joined(twice).is_some());
 }
