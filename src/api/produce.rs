@@ -450,12 +450,18 @@ impl Sent {
     }
 }
 
+fn all_differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    all.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 /// Of a partition that is named again the last batch counts, and it is answered once, as in Kafka. (Where
 /// one of its batches is malformed, Kafka may store another and answer with an error.)
 fn once_each(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
-    if let [_] | [] = &topics[..]
-        && topics.iter().all(|topic| topic.partition_data.len() <= 1)
-    {
+    let is_once =
+        |topic: &TopicProduceData| all_differ(topic.partition_data.iter().map(|data| data.index));
+    if all_differ(topics.iter().map(|t| (&t.name, &t.topic_id))) && topics.iter().all(is_once) {
         return topics;
     }
     let mut all: Vec<TopicProduceData> = Vec::with_capacity(topics.len());

@@ -138,6 +138,16 @@ pub enum DeleteBefore {
     HighWatermark,
 }
 
+impl DeleteBefore {
+    /// Where that is in a partition with this high watermark.
+    pub fn offset(self, high_watermark: i64) -> i64 {
+        match self {
+            DeleteBefore::Offset(offset) => offset,
+            DeleteBefore::HighWatermark => high_watermark,
+        }
+    }
+}
+
 /// Where does a leader epoch end?
 #[derive(Debug, Clone, Copy)]
 pub struct EpochQuery {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use crate::record::batch::BatchHeader;
+use crate::record::batch::{BatchHeader, increment_sequence};
 use crate::store::seaweedmq::broker::envelope::Origin;
 
 /// Sequence numbers have 31 bits, and go on from 0.
@@ -68,13 +68,12 @@ impl Sequences {
     /// The offsets of a batch's records, as far as they are stored. `None` if none is.
     pub fn offsets(&self, batch: &BatchHeader) -> Option<Vec<Option<i64>>> {
         let stored = self.producers.get(&batch.producer_id())?;
-        let first = i64::from(batch.base_sequence());
-        let sequence = |n: i32| ((first + i64::from(n)) & SEQUENCE_MAX) as i32;
-        let count = batch.record_count();
-        if stored.epoch != batch.producer_epoch() || stored.is_before(sequence(0)) {
+        let first = batch.base_sequence();
+        if stored.epoch != batch.producer_epoch() || stored.is_before(first) {
             return None;
         }
-        let offsets: Vec<_> = (0..count).map(|n| stored.offset(sequence(n))).collect();
+        let sequences = (0..batch.record_count()).map(|n| increment_sequence(first, n));
+        let offsets: Vec<_> = sequences.map(|sequence| stored.offset(sequence)).collect();
         offsets.iter().any(Option::is_some).then_some(offsets)
     }
 }

@@ -12,9 +12,6 @@ use rustc_hash::FxHashSet;
 
 use super::{PartitionId, Removal};
 
-/// What failed is tried again after this time.
-const AGAIN_AFTER: Duration = Duration::from_secs(30);
-
 /// Removals of many logs, in the order in which they came. What fails is tried again, and what came later
 /// of the same log waits for it.
 #[derive(Default)]
@@ -31,6 +28,9 @@ struct Waiting {
 }
 
 impl Removals {
+    /// What failed is tried again after this time.
+    pub const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
     pub fn push(&mut self, id: PartitionId, removal: Removal, due: Instant) {
         self.waiting.push_back(Waiting {
             id,
@@ -59,7 +59,7 @@ impl Removals {
         });
         let next = |one: &Waiting| match one.is_retired && one.due > now {
             true => one.due,
-            false => now + AGAIN_AFTER,
+            false => now + Self::AGAIN_AFTER,
         };
         self.waiting.iter().map(next).min()
     }

@@ -253,10 +253,7 @@ impl Inner {
     fn plan_start(&mut self, deletion: &mut Deletion) -> Option<(i64, StartPlan)> {
         let partition = &self.slot(deletion.id).ok()?.partition;
         let bounds = partition.bounds();
-        let offset = match deletion.before {
-            DeleteBefore::Offset(offset) => offset,
-            DeleteBefore::HighWatermark => bounds.high_watermark,
-        };
+        let offset = deletion.before.offset(bounds.high_watermark);
         let plan = partition.log().adopted()?.plan_start(offset)?;
         deletion.before = DeleteBefore::Offset(offset);
         let moves = (bounds.log_start_offset + 1..=bounds.high_watermark).contains(&offset);

@@ -15,15 +15,13 @@ use shards::{ReplyTo, timeout_at};
 
 use super::{Inner, Partitions, WaitingFetch, now_ms};
 use crate::gateway::Reply;
-use crate::partition::messages::{DeleteBefore, Deletion, FetchId, PartitionError};
+use crate::partition::messages::{Deletion, FetchId, PartitionError};
 use crate::store::{AgePlan, Expired, PartitionId, Removal, Removals};
 
 /// The first look at what need not be kept comes after this time, as in Kafka.
 const RETENTION_BEGINS_AFTER: Duration = Duration::from_secs(30);
 /// Partitions whose retention is looked at between two commits.
 const AGED_AT_ONCE: usize = 64;
-/// Removals are looked at again after this time when it could not be done.
-const REMOVALS_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// A client's deletion that waits for a checkpoint. Of each partition, where its log is to start.
 pub(super) struct PendingDeletion {
@@ -193,7 +191,7 @@ impl Partitions {
             };
             let again = match self.shard.blocking(run).await {
                 Ok(again) => again,
-                Err(_) => Some(Instant::now() + REMOVALS_AGAIN_AFTER),
+                Err(_) => Some(Instant::now() + Removals::AGAIN_AFTER),
             };
             match again {
                 Some(again) => drop(timeout_at(again, let_go).await),
@@ -218,19 +216,17 @@ impl Inner {
         }
         let partition = &mut self.slot(deletion.id)?.partition;
         let bounds = partition.bounds();
-        let offset = match deletion.before {
-            DeleteBefore::Offset(offset) => offset,
-            DeleteBefore::HighWatermark => bounds.high_watermark,
-        };
+        let offset = deletion.before.offset(bounds.high_watermark);
         if let Some(log) = partition.log().adopted() {
             // It starts there already, if it could be made to.
-            return match log.plan_start(offset) {
-                None => Err(PartitionError::ReadOnly),
-                Some(_) if !(0..=bounds.high_watermark).contains(&offset) => {
-                    Err(PartitionError::OutOfRange)
-                }
-                Some(_) if offset > bounds.log_start_offset => Err(PartitionError::Storage),
-                Some(_) => Ok((offset, false)),
+            return if !log.may_start_later() {
+                Err(PartitionError::ReadOnly)
+            } else if !(0..=bounds.high_watermark).contains(&offset) {
+                Err(PartitionError::OutOfRange)
+            } else if offset > bounds.log_start_offset {
+                Err(PartitionError::Storage)
+            } else {
+                Ok((offset, false))
             };
         }
         let moves = partition.want_start(offset);

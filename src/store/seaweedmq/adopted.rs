@@ -301,12 +301,16 @@ impl Log {
         is_news
     }
 
+    /// Whether it is for us to say where the log starts, and not for others.
+    pub fn may_start_later(&self) -> bool {
+        self.shared.brokers().contains_key(&self.id.topic)
+    }
+
     /// Plans to have the log start at an offset. `None` if it is for others to say.
     pub fn plan_start(&self, offset: i64) -> Option<StartPlan> {
-        let is_ours = self.shared.brokers().contains_key(&self.id.topic);
         Some(StartPlan {
             shared: self.shared.clone(),
-            dir: self.dirs.last().filter(|_| is_ours)?.clone(),
+            dir: self.dirs.last().filter(|_| self.may_start_later())?.clone(),
             offset,
         })
     }
@@ -426,8 +430,7 @@ impl Look {
             let entries = block_on(list_all(&self.shared.bridge, dir, &after)).map_err(failed)?;
             // It is behind all files.
             let kept = entries.iter().find(|entry| entry.name == LOG_START);
-            let kept = kept.and_then(|entry| entry.content.clone().try_get_i64().ok());
-            start = start.max(kept.unwrap_or(0));
+            start = start.max(kept.and_then(kept_start).unwrap_or(0));
             let is_file = |e: &&Entry| !e.is_directory && is_time_name(&e.name);
             let mut entries = entries.iter().filter(is_file).peekable();
             while let Some(entry) = entries.next() {
@@ -545,6 +548,11 @@ impl File {
     }
 }
 
+/// Where the log starts by its [`LOG_START`].
+fn kept_start(entry: &Entry) -> Option<i64> {
+    entry.content.clone().try_get_i64().ok()
+}
+
 /// Notes where a log starts.
 pub struct StartPlan {
     shared: Arc<Shared>,
@@ -558,7 +566,7 @@ impl StartPlan {
         let bridge = &self.shared.bridge;
         let note = async {
             let entry = bridge.lookup(&self.dir, LOG_START).await?;
-            let kept = entry.and_then(|entry| entry.content.clone().try_get_i64().ok());
+            let kept = entry.as_ref().and_then(kept_start);
             if kept.is_some_and(|kept| kept >= self.offset) {
                 return Ok(());
             }

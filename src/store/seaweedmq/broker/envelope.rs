@@ -18,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::bridge::DataMessage;
+use crate::record::batch::increment_sequence;
 use crate::record::{BatchHeader, Header, Record};
 
 const MAGIC: &[u8; 8] = b"tidegate";
@@ -67,12 +68,10 @@ pub struct Origin {
 impl Origin {
     /// Of a batch's record, by its index. `None` if its producer is not idempotent.
     pub fn of(batch: &BatchHeader, index: usize) -> Option<Origin> {
-        let sequence = i64::from(batch.base_sequence()) + index as i64;
-        batch.has_producer_id().then_some(Origin {
+        batch.has_producer_id().then(|| Origin {
             producer_id: batch.producer_id(),
             epoch: batch.producer_epoch(),
-            // They go on from 0.
-            sequence: (sequence & i64::from(i32::MAX)) as i32,
+            sequence: increment_sequence(batch.base_sequence(), index as i32),
         })
     }
 }
