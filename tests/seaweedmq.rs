@@ -7,27 +7,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::load::{Load, PARTITIONS, TOPIC};
+use common::places::Place;
 use common::prometheus::Scrape;
 use common::weed::{Part, Weed, get, list, wait, wait_for};
-use common::{Client, Gateway, batch, data_folder, fetch_request};
+use common::{Client, Gateway, batch, fetch_request};
 use tidegate::bridge::Entry;
 use tidegate::record::{Builder, Compression, split_first};
 use tidegate::wire::{ErrorCode, fetch, find_coordinator, offset_commit, offset_fetch};
 
-/// A SeaweedFS, and a folder for gateways' logs.
-struct Place {
-    weed: Weed,
-    data: tempfile::TempDir,
-}
-
 impl Place {
-    fn start() -> Self {
-        Place {
-            weed: Weed::start(),
-            data: data_folder(),
-        }
-    }
-
     /// Folders of topics that begin so.
     fn folders(&self, prefix: &str) -> Vec<String> {
         let (_thread, bridge) = self.weed.bridge();

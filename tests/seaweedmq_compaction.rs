@@ -8,24 +8,12 @@ use std::path::Path;
 use common::compaction::{
     self, EAGER, Site, Topic, fill, last_of_each, put_one, read, wait_compacted,
 };
-use common::weed::{Part, Weed, get, list, wait, wait_for};
-use common::{Gateway, data_folder, now_ms};
+use common::places::Place;
+use common::weed::{Part, get, list, wait, wait_for};
+use common::{Gateway, now_ms};
 use tidegate::bridge::{Entry, FileChunk};
 
-/// A SeaweedFS, and a folder for gateways' logs.
-struct Place {
-    weed: Weed,
-    data: tempfile::TempDir,
-}
-
 impl Place {
-    fn start() -> Self {
-        Place {
-            weed: Weed::start(),
-            data: data_folder(),
-        }
-    }
-
     /// The folder of partition 0 of a topic that has one. The filer has it when something is in it.
     fn folder(&self, topic: &str) -> Option<String> {
         let (_thread, bridge) = self.weed.bridge();

@@ -110,21 +110,6 @@ fn values(client: &mut Client, topic: &str, partition: i32) -> Vec<(i64, String)
         .collect()
 }
 
-/// The topic of that name has as many partitions; 0: there is none.
-fn partitions(client: &mut Client, topic: &str) -> usize {
-    use tidegate::wire::metadata;
-    let request = metadata::Request {
-        topics: Some(vec![metadata::MetadataRequestTopic {
-            name: Some(topic.to_owned().into()),
-            ..Default::default()
-        }]),
-        allow_auto_topic_creation: false,
-        ..Default::default()
-    };
-    let answer: metadata::Response = client.call(metadata::KEY, 9, &request).expect("an answer");
-    answer.topics[0].partitions.len()
-}
-
 #[test]
 fn what_seaweedfs_own_gateway_keeps_is_served_and_its_offsets_are_imported_once() {
     let mut weed = Weed::start();
@@ -139,7 +124,7 @@ fn what_seaweedfs_own_gateway_keeps_is_served_and_its_offsets_are_imported_once(
     let data = data_folder();
     let mut gateway = gateway(&weed, &data);
     let mut client = gateway.connect();
-    assert_eq!(partitions(&mut client, "theirs"), 2);
+    assert_eq!(client.partitions("theirs"), 2);
     // Its broker writes after 5 s; what was there before is seen at once.
     wait_for("their records are there", || {
         client.latest("theirs", 0) == 2 && client.latest("theirs", 1) == 1
@@ -215,9 +200,7 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
     let mut other = Other::start(&mut weed);
     other.create_topic("grows", 1);
     other.produce("grows", 0, &[b"before"]);
-    wait_for("the topic is seen", || {
-        partitions(&mut client, "grows") == 1
-    });
+    wait_for("the topic is seen", || client.partitions("grows") == 1);
     wait_for("its record is seen", || client.latest("grows", 0) == 1);
     // SeaweedMQ hides what it has; here it follows behind.
     let spec = TopicSpec {
@@ -226,7 +209,7 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
     };
     wait(bridge.configure_topic("kafka", "grows", spec)).expect("it is made");
     wait_for("the new partitions are seen", || {
-        partitions(&mut client, "grows") == 3
+        client.partitions("grows") == 3
     });
     wait_for("the old record is there", || client.latest("grows", 2) == 1);
     assert_eq!(values(&mut client, "grows", 2), [(0, "before".to_owned())]);
@@ -238,14 +221,12 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
         recursive: true,
     };
     wait(bridge.delete("/topics/kafka", "grows", removal)).expect("it is removed");
-    wait_for("the topic is gone", || {
-        partitions(&mut client, "grows") == 0
-    });
+    wait_for("the topic is gone", || client.partitions("grows") == 0);
     // Deleted here, theirs too; made again it starts empty, in another folder.
     let mut other = Other::start(&mut weed);
     other.create_topic("again", 1);
     other.produce("again", 0, &[b"theirs"]);
-    wait_for("it is seen", || partitions(&mut client, "again") == 1);
+    wait_for("it is seen", || client.partitions("again") == 1);
     wait_for("and its record", || client.latest("again", 0) == 1);
     weed.kill(Part::KafkaGateway);
     client.delete_topic("again");
@@ -259,7 +240,7 @@ fn topics_that_others_make_grow_and_delete_are_followed_and_nothing_of_theirs_is
     let gateway = self::gateway(&weed, &data);
     let mut client = gateway.connect();
     assert_eq!(values(&mut client, "again", 0), [(0, "ours".to_owned())]);
-    assert_eq!(partitions(&mut client, "grows"), 0);
+    assert_eq!(client.partitions("grows"), 0);
 }
 
 /// Folders that were listed, and changes of which a filer told.
@@ -284,7 +265,7 @@ fn partitions_that_brokers_write_are_looked_at_when_they_change_and_hardly_while
     let options = ["--shards", "2", "--admin", "127.0.0.1:0"];
     let gateway = weed.gateway(data.path(), None, &options);
     let mut client = gateway.connect();
-    assert_eq!(partitions(&mut client, "idle"), IDLE as usize);
+    assert_eq!(client.partitions("idle"), IDLE as usize);
     for partition in 0..IDLE {
         assert_eq!(client.latest("idle", partition), 0);
     }

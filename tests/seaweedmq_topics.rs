@@ -5,8 +5,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::weed::{Weed, list, wait, wait_for};
-use common::{Client, Gateway, Given, batch, data_folder, now_ms};
+use common::places::Place;
+use common::weed::{list, wait, wait_for};
+use common::{Client, Gateway, Given, batch, now_ms};
 use prost::Message;
 use tidegate::bridge::{Entry, FuseAttributes, RecordType, TopicSpec};
 use tidegate::wire::{
@@ -16,37 +17,11 @@ use tidegate::wire::{
 const TOPICS: &str = "/topics/kafka";
 const MADE: &str = "/topics/kafka/.tidegate/made";
 
-struct Place {
-    weed: Weed,
-    data: tempfile::TempDir,
-}
-
 impl Place {
-    fn start() -> Self {
-        Place {
-            weed: Weed::start(),
-            data: data_folder(),
-        }
-    }
-
     fn gateway(&self) -> Gateway {
         self.weed
             .gateway(self.data.path(), None, &["--shards", "2"])
     }
-}
-
-/// As many as a topic has; 0: there is none.
-fn partitions(client: &mut Client, topic: &str) -> usize {
-    let request = metadata::Request {
-        topics: Some(vec![metadata::MetadataRequestTopic {
-            name: Some(topic.to_owned().into()),
-            ..Default::default()
-        }]),
-        allow_auto_topic_creation: false,
-        ..Default::default()
-    };
-    let answer: metadata::Response = client.call(metadata::KEY, 9, &request).expect("an answer");
-    answer.topics[0].partitions.len()
 }
 
 fn put(client: &mut Client, topic: &str, partition: i32, value: &str) -> i64 {
@@ -117,7 +92,7 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
             let sent = client.send(create_topics::KEY, 5, &create("t", 2));
             sent.expect("it is sent");
         });
-        let found = partitions(&mut client, "t");
+        let found = client.partitions("t");
         assert!([0, 2].contains(&found), "{found} partitions");
         creating.note(found == 2);
         if found == 0 {
@@ -131,7 +106,7 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
             let sent = client.send(create_partitions::KEY, 3, &grow("t", 3));
             sent.expect("it is sent");
         });
-        let found = partitions(&mut client, "t");
+        let found = client.partitions("t");
         assert!([2, 3].contains(&found), "{found} partitions");
         growing.note(found == 3);
         if found == 2 {
@@ -142,7 +117,7 @@ fn what_is_broken_off_leaves_a_topic_as_it_was_or_as_it_was_to_be() {
             let sent = client.send(delete_topics::KEY, 6, &delete("t"));
             sent.expect("it is sent");
         });
-        let found = partitions(&mut client, "t");
+        let found = client.partitions("t");
         assert!([0, 3].contains(&found), "{found} partitions");
         deleting.note(found == 0);
         if found == 3 {
@@ -251,7 +226,7 @@ fn a_topic_without_partitions_is_no_topic_and_harms_nothing() {
         ..TopicSpec::default()
     };
     wait(bridge.configure_topic("kafka", "theirs", spec)).expect("it is made");
-    wait_for("it is seen", || partitions(&mut client, "theirs") == 2);
+    wait_for("it is seen", || client.partitions("theirs") == 2);
     let confs = [
         r#"{"brokerPartitionAssignments":[]}"#,
         r#"{"brokerPartitionAssignments":[],"partitionCount":0}"#,
@@ -266,11 +241,11 @@ fn a_topic_without_partitions_is_no_topic_and_harms_nothing() {
     // Of one that has partitions, and of Tidegate's own.
     set("theirs", confs[0]);
     set("own", confs[0]);
-    wait_for("it is gone", || partitions(&mut client, "theirs") == 0);
+    wait_for("it is gone", || client.partitions("theirs") == 0);
     for _ in 0..2 {
         assert_eq!(client.drain("own", 0).len(), 1);
         for number in 0..confs.len() {
-            assert_eq!(partitions(&mut client, &format!("none-{number}")), 0);
+            assert_eq!(client.partitions(&format!("none-{number}")), 0);
         }
         gateway.kill();
         gateway = place.gateway();
@@ -314,8 +289,8 @@ fn a_mark_of_a_creation_that_was_broken_off_hides_no_topic_that_others_make_late
     mark("theirs", 3600);
     let gateway = place.gateway();
     let mut client = gateway.connect();
-    assert_eq!(partitions(&mut client, "theirs"), 1);
-    assert_eq!(partitions(&mut client, "half"), 0);
+    assert_eq!(client.partitions("theirs"), 1);
+    assert_eq!(client.partitions("half"), 0);
     // It is made as if nothing had been.
     client.create_topic("half", 2);
     assert_eq!(put(&mut client, "half", 1, "a"), 0);

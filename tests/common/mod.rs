@@ -20,7 +20,7 @@ use tidegate::wire::frame::{RequestHeader, ResponseHeader, encode_request};
 use tidegate::wire::{ErrorCode, Message, Reader, Records, StrBytes, Uuid};
 use tidegate::wire::{
     create_partitions, create_topics, delete_records, delete_topics, fetch, find_coordinator,
-    init_producer_id, list_offsets, offset_commit, produce,
+    init_producer_id, list_offsets, metadata, offset_commit, produce,
 };
 
 /// Longer than anything here may take; a test that hangs fails instead.
@@ -420,6 +420,20 @@ impl Client {
             .call(create_partitions::KEY, 3, &request)
             .expect("an answer");
         assert_eq!(response.results[0].error_code, ErrorCode::NONE);
+    }
+
+    /// As many as a topic has; 0: there is none.
+    pub fn partitions(&mut self, topic: &str) -> usize {
+        let request = metadata::Request {
+            topics: Some(vec![metadata::MetadataRequestTopic {
+                name: Some(topic.to_owned().into()),
+                ..Default::default()
+            }]),
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
+        let answer: metadata::Response = self.call(metadata::KEY, 9, &request).expect("an answer");
+        answer.topics[0].partitions.len()
     }
 
     pub fn delete_topic(&mut self, name: &str) {

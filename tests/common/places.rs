@@ -6,19 +6,28 @@ use std::sync::{Mutex, OnceLock};
 
 use shards::lock;
 
+use super::data_folder;
 use super::weed::{Part, Weed};
 
 /// A filer and a broker are not started when a test wants them but before: a broker makes no topics in its
 /// first seconds.
 const READY: usize = 6;
 
-/// The folder of a gateway whose partitions are in SeaweedFS.
+/// A SeaweedFS, and a folder for gateways' files.
 pub struct Place {
-    data: tempfile::TempDir,
-    _weed: Weed,
+    pub data: tempfile::TempDir,
+    pub weed: Weed,
 }
 
 impl Place {
+    /// On a SeaweedFS of its own.
+    pub fn start() -> Self {
+        Place {
+            weed: Weed::start(),
+            data: data_folder(),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.data.path()
     }
@@ -55,5 +64,5 @@ fn place(shared: &Weed, config: &str, broker: &[&str]) -> Place {
         shared.master()
     );
     std::fs::write(data.path().join("tidegate.toml"), config).expect("a file");
-    Place { data, _weed: weed }
+    Place { data, weed }
 }
